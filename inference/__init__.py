@@ -1,0 +1,1 @@
+"""The service: domain, pipeline, backends, storage, jobs, gateways, api and commands."""

@@ -1,0 +1,1 @@
+"""Where a network runs: Triton, this process, or a stand-in."""

@@ -1,0 +1,94 @@
+"""Runs models inside this process, with the code that the server runs; the same labels."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from dicom_io.volume import Volume
+from inference.domain.errors import ModelSpecError
+from inference.domain.ports import Prediction
+from inference.pipeline.engine import ready_network
+from inference.pipeline.network import load_network
+from inference.pipeline.segment import StoppedError, segment_volume
+from inference.pipeline.spec import SPEC_FILE, ModelSpec, list_models, load_spec
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadedModel:
+    """A model in memory: its spec and its network, in the spec's engine."""
+
+    spec: ModelSpec
+    network: nn.Module
+
+
+class LocalPredictor:
+    """Predictor over a model repository; models are loaded at first use and stay.
+
+    Any thread may call it. Volumes are run one at a time, because one network already uses all
+    cores; ``priority`` therefore only says who was asked for, not who overtakes.
+    """
+
+    def __init__(self, model_repo: Path, *, device: torch.device | None = None) -> None:
+        self._repo = model_repo
+        self._device = device or torch.device("cpu")
+        self._models: dict[str, LoadedModel] = {}
+        self._loading = threading.Lock()
+        self._running = threading.Lock()
+
+    def predict(
+        self, model: str, volume: Volume, *, priority: int = 0, deadline_s: float | None = None
+    ) -> Prediction:
+        """Return the labels of every voxel; see `Predictor`.
+
+        Raises
+        ------
+        ModelError
+            The model is unknown, or its folder is wrong.
+        RefusedError
+            No result may be made from this volume by this model.
+        InferenceError
+            The network failed, or ``deadline_s`` (from now) passed before it was done.
+        """
+        until = None if deadline_s is None else time.monotonic() + deadline_s
+        loaded = self.load(model)
+        with self._running:
+            waited_until = time.monotonic()
+            if until is not None and waited_until > until:
+                raise StoppedError(f"deadline of {deadline_s} s passed while waiting")
+            result = segment_volume(
+                volume.array,
+                volume.affine_lps,
+                loaded.spec,
+                loaded.network,
+                should_stop=lambda: until is not None and time.monotonic() > until,
+                device=self._device,
+            )
+        report = {**result.report, "backend": "local", "priority": priority}
+        return Prediction(labels=result.labels, report=report)
+
+    def load(self, model: str) -> LoadedModel:
+        """Return a model, reading it from the repository the first time.
+
+        Raises
+        ------
+        ModelError
+        """
+        with self._loading:
+            if model not in self._models:
+                if model not in list_models(self._repo):
+                    raise ModelSpecError(
+                        path=str(self._repo / model / SPEC_FILE),
+                        field="(file)",
+                        problem=f"no such model; there are {', '.join(list_models(self._repo))}",
+                    )
+                folder = self._repo / model
+                spec = load_spec(folder)
+                network = ready_network(load_network(folder, spec), spec.engine, self._device)
+                self._models[model] = LoadedModel(spec=spec, network=network)
+            return self._models[model]

@@ -1,0 +1,1 @@
+"""What the service talks about: studies, jobs, results, models; no framework."""

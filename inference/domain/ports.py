@@ -1,0 +1,105 @@
+"""What a layer needs from above or beside it; ``bootstrap`` hands in the real thing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dicom_io.volume import Volume
+from inference.domain.result import ResultDraft, ResultFile, ReusedResult
+from inference.domain.study import StudyInput
+
+Labels = NDArray[np.uint8] | NDArray[np.uint16]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """What a backend returns for one volume.
+
+    Attributes
+    ----------
+    labels : same (slice, row, column) shape and grid as the volume
+    report : JSON-ready: ``timings_s`` per stage, ``engine``, ``precision``, ``device``,
+        ``peak_memory_mib``, ``n_windows``, ``backend``
+    """
+
+    labels: Labels
+    report: dict[str, Any]
+
+
+class Predictor(Protocol):
+    """Runs a named model on a volume: volume in, labels out, on the volume's own grid."""
+
+    def predict(
+        self, model: str, volume: Volume, *, priority: int = 0, deadline_s: float | None = None
+    ) -> Prediction:
+        """Return the labels of every voxel.
+
+        Raises
+        ------
+        BackendUnavailableError, InferenceError, ModelError
+        """
+        ...
+
+
+class Clock(Protocol):
+    """Tells the time; tests hand in one that they move."""
+
+    def now(self) -> datetime:
+        """Aware UTC."""
+        ...
+
+
+class Progress(Protocol):
+    """Called by a processor between its steps."""
+
+    def __call__(self, fraction: float, step: str) -> None:
+        """Record progress (fraction in [0, 1]) and check that the work is still wanted.
+
+        Raises
+        ------
+        JobAbandonedError
+            The lease was lost or a later version of the study took over. Let it pass: the
+            worker catches it, and whatever was computed is dropped.
+        """
+        ...
+
+
+class StudyProcessor(Protocol):
+    """Turns the input set of one job into results."""
+
+    def process(
+        self, study: StudyInput, *, out: Path, progress: Progress
+    ) -> tuple[ResultDraft | ReusedResult, ...]:
+        """Return one result per (series, model), or one about the whole study.
+
+        Write files under ``out`` (an empty folder, removed afterwards). A series that no result
+        may be made from is a draft with state ``refused``.
+
+        Raises
+        ------
+        RefusedError, NoApplicableModelError, DicomIoError
+            The whole study: final, stored as one study result with the reason, not tried again.
+        Exception
+            Anything else (BackendUnavailableError first of all) is tried again, up to the
+            policy's number of tries.
+        """
+        ...
+
+
+class ObjectSender(Protocol):
+    """Sends one stored DICOM file to one destination."""
+
+    def send(self, path: Path, file: ResultFile) -> None:
+        """Return when the receiver has acknowledged it.
+
+        Raises
+        ------
+        DeliveryError
+        """
+        ...

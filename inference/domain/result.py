@@ -1,0 +1,147 @@
+"""What came out: results, their files, and their way to other systems."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+
+class ResultState(StrEnum):
+    """What a finished result says."""
+
+    FINDING = "finding"
+    NO_FINDING = "no_finding"
+    REFUSED = "refused"
+    FAILED = "failed"
+    NOT_APPLICABLE = "not_applicable"
+    SUPERSEDED = "superseded"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResultDraft:
+    """A result as the processor made it, not stored yet.
+
+    Attributes
+    ----------
+    key : what makes this result this result (input set hash, model, weights, preprocessing,
+        engine, precision, code version); unique in the database
+    series_uid, model : "" where the result is about the whole study
+    files : kind ("seg", "sr", "labels", "sheet", "result") to the file written under ``out``
+    summary : JSON-ready figures: segments, timings, engine, device
+    """
+
+    key: str
+    series_uid: str
+    model: str
+    model_version: str
+    weights_sha256: str
+    state: ResultState
+    reason_code: str = ""
+    reason: str = ""
+    files: Mapping[str, Path] = field(default_factory=dict)
+    summary: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReusedResult:
+    """The stored result with this key still holds; nothing was computed."""
+
+    key: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResultFile:
+    """One file of a result, kept under its content hash; UIDs are "" where it is not DICOM."""
+
+    kind: str
+    sha256: str
+    size_bytes: int
+    media_type: str
+    sop_class_uid: str
+    instance_uid: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """One stored result; exactly one is current for each (study, series, model)."""
+
+    id: int
+    key: str
+    job_id: int
+    study_uid: str
+    study_version: int
+    series_uid: str
+    model: str
+    model_version: str
+    weights_sha256: str
+    state: ResultState
+    outcome: ResultState
+    """The state it was stored with; it stays when ``state`` becomes superseded."""
+    is_current: bool
+    superseded_by: int | None
+    reason_code: str
+    reason: str
+    summary: dict[str, Any]
+    files: tuple[ResultFile, ...]
+    created_at: datetime
+
+
+class DeliveryState(StrEnum):
+    """States of a delivery; ``cancelled``: its result was superseded before it was sent."""
+
+    WAITING = "waiting"
+    LEASED = "leased"
+    DELIVERED = "delivered"
+    DEAD = "dead"
+    CANCELLED = "cancelled"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Delivery:
+    """One file of one result on its way to one destination."""
+
+    id: int
+    result_id: int
+    study_uid: str
+    kind: str
+    sha256: str
+    sop_class_uid: str
+    instance_uid: str
+    destination: str
+    state: DeliveryState
+    tries: int
+    next_at: datetime
+    last_error: str
+    created_at: datetime
+    delivered_at: datetime | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class DimseDestination:
+    """A C-STORE receiver."""
+
+    name: str
+    host: str
+    port: int
+    called_aet: str
+    calling_aet: str = "CLINFER"
+    kinds: tuple[str, ...] = ("seg", "sr")
+    timeout_s: float = 60.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class DicomwebDestination:
+    """A STOW-RS receiver; ``url`` is the service root, the part before ``/studies``."""
+
+    name: str
+    url: str
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    kinds: tuple[str, ...] = ("seg", "sr")
+    timeout_s: float = 60.0
+
+
+Destination = DimseDestination | DicomwebDestination

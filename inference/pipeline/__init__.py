@@ -1,0 +1,1 @@
+"""Pure computing: a model's specification, a volume in, labels and measurements out."""
