@@ -1,0 +1,107 @@
+"""One start of `tritonserver`: its command line, how it is asked, why it failed."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import sys
+from pathlib import Path
+
+import grpc
+from tritonclient.grpc import service_pb2
+
+from inference.backends.triton_channel import TritonChannel
+from inference.backends.triton_contract import SECRET_HEADER_KEY, error_from_text
+from inference.backends.triton_record import ServerRecord
+from inference.domain.errors import BackendError, ModelError
+
+LOOPBACK = "127.0.0.1"
+RESTRICTED_PROTOCOLS = "model-repository,shared-memory,trace,logging"
+EXIT_TIMEOUT_S = 2
+
+_PROBE_TIMEOUT_S = 10.0
+
+# Runs in a fresh Python that becomes the server: die with the parent, and keep files private.
+_LAUNCHER = """
+import ctypes, os, signal, sys
+PR_SET_PDEATHSIG = 1
+os.umask(0o077)
+if ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL) or os.getppid() != int(sys.argv[1]):
+    sys.exit("the service has gone")
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+
+
+class TritonStartError(BackendError):
+    """The server did not become ready; ``log`` is where it says why."""
+
+    def __init__(self, *, problem: str, log: Path) -> None:
+        self.problem, self.log = problem, log
+        super().__init__(f"Triton did not start: {problem} (see {log})")
+
+
+def command_line(
+    server: Path, backends: Path, record: ServerRecord, model_repo: Path, models: tuple[str, ...]
+) -> list[str]:
+    """Return what starts the server as a child of this process."""
+    host, _, port = record.address.rpartition(":")
+    return [
+        *(sys.executable, "-I", "-S", "-c", _LAUNCHER, str(os.getpid())),
+        str(server),
+        f"--id={record.server_id}",
+        f"--model-repository={model_repo.resolve()}",
+        f"--backend-directory={backends}",
+        f"--backend-config=python,shm-region-prefix-name={record.region_prefix}",
+        "--model-control-mode=explicit",
+        *(f"--load-model={name}" for name in models),
+        "--disable-auto-complete-config",
+        "--allow-http=false",
+        "--allow-metrics=false",
+        f"--grpc-address={host}",
+        f"--grpc-port={port}",
+        f"--grpc-restricted-protocol={RESTRICTED_PROTOCOLS}:{SECRET_HEADER_KEY}={record.secret}",
+        f"--exit-timeout-secs={EXIT_TIMEOUT_S}",
+        "--log-format=ISO8601",
+    ]
+
+
+def start_problem(status: int, log: Path, log_begins: int) -> BackendError | ModelError:
+    """Read from the log why the server ended before it was ready."""
+    with log.open("rb") as file:
+        file.seek(log_begins)
+        text = file.read().decode(errors="replace")
+    failed = re.search(r"load failed for model '([^']+)': (.*)", text, re.DOTALL)
+    if failed is not None:
+        reason = re.split(r"\n\nAt:|;\n", failed[2])[0]
+        return ModelError(f"{failed[1]}: {error_from_text(reason)}")
+    errors = [line for line in text.splitlines() if line.startswith(("error", "E", "the "))]
+    last = (errors or text.splitlines() or ["no message"])[-1]
+    return TritonStartError(problem=f"status {status}: {last.strip()}", log=log)
+
+
+def is_model_ready(channel: TritonChannel, name: str) -> bool:
+    """Whether the server says that the model is ready."""
+    try:
+        request = service_pb2.ModelReadyRequest(name=name)
+        return bool(channel.stub.ModelReady(request, timeout=_PROBE_TIMEOUT_S).ready)
+    except grpc.RpcError:
+        return False
+
+
+def is_live(channel: TritonChannel, record: ServerRecord) -> bool:
+    """Whether the server answers, and is ours: another one may hold the port."""
+    try:
+        request = service_pb2.ServerMetadataRequest()
+        name = channel.stub.ServerMetadata(request, timeout=_PROBE_TIMEOUT_S).name
+    except grpc.RpcError:
+        return False
+    return bool(name == record.server_id)
+
+
+def free_port() -> int:
+    """Return a port of loopback that nobody uses now."""
+    with socket.socket() as probe:
+        probe.bind((LOOPBACK, 0))
+        port: int = probe.getsockname()[1]
+    return port
