@@ -10,6 +10,8 @@ from struct import unpack_from
 
 _J2K_START = b"\xff\x4f\xff\x51"
 _JPEG_START = b"\xff\xd8"
+_END = b"\xff\xd9"
+_MOST_PADDING_BYTES = 64
 _JPEG_FRAMES = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}  # SOF0..15 and JPEG-LS SOF55
 _JPEG_ALONE = {0x01, *range(0xD0, 0xD8)}  # markers without a length
 
@@ -35,7 +37,13 @@ class UnreadableCodestreamError(ValueError):
 
 
 def codestream_size(data: bytes) -> CodestreamSize:
-    """Read the frame header of a JPEG, JPEG-LS or JPEG 2000 stream."""
+    """Read the frame header of a whole JPEG, JPEG-LS or JPEG 2000 stream.
+
+    All three end with the same marker. A stream without it was cut off; CharLS (pyjpegls 1.4)
+    searches for it for seconds before it says so.
+    """
+    if not data[-_MOST_PADDING_BYTES:].rstrip(b"\0").endswith(_END):
+        raise UnreadableCodestreamError("the stream has no end marker; it was cut off")
     if data[:4] == _J2K_START and len(data) >= 43:
         return _j2k_size(data)
     if data[:2] == _JPEG_START:

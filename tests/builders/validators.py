@@ -18,6 +18,8 @@ _PIXELMED_OPTIONS = (
     "-Djdk.xml.xpathExprGrpLimit=0",  # Java 17 refuses its long XPath expressions otherwise
     "-Djdk.xml.xpathExprOpLimit=0",
     "-Djdk.xml.xpathTotalOpLimit=0",
+    "-XX:TieredStopAtLevel=1",  # one short run: compile little
+    "-XX:+UseSerialGC",
 )
 
 

@@ -9,10 +9,12 @@ import pytest
 import SimpleITK
 
 from dicom_io.errors import DuplicateSliceError, SliceGapError
+from dicom_io.nifti import read_nifti
 from dicom_io.read import read_volume
 from dicom_io.series import Series, scan
 from dicom_io.sources import open_source
 from dicom_io.volume import Volume
+from tests.builders.dicom import mr_series, write_instances
 
 
 def series_in(folder: Path) -> Series:
@@ -109,3 +111,24 @@ def test_a_real_missing_slice_is_named(shared_data: Path) -> None:
     assert caught.value.expected_mm == pytest.approx(3.0, abs=1e-3)
     assert caught.value.found_mm == pytest.approx(6.0, abs=1e-3)
     assert caught.value.slice_index == 12
+
+
+def test_hippocampus_crops_above_32767_survive_being_written_as_dicom(
+    shared_data: Path, tmp_path: Path
+) -> None:
+    """18 of the 140 do not fit int16; the builder gives each the rescale that loses nothing."""
+    paths = sorted((shared_data / "nifti-seg/msd-hippocampus/images").glob("*.nii.gz"))
+    volumes = {path: read_nifti(path) for path in paths}
+    large = [path for path, volume in volumes.items() if volume.array.max() > 32767]
+    assert len(large) == 18
+    for path in large[:6]:
+        truth = volumes[path]
+        files = write_instances(tmp_path / path.stem, mr_series(truth.array, truth.affine_lps))
+        volume = read_volume(scan(files).series[0])
+        half_a_step = float(np.ptp(truth.array.astype(float))) / 65535 / 2 * 1.01
+        to_truth = np.linalg.inv(truth.affine_lps) @ volume.affine_lps
+        is_same_way = to_truth[0, 0] > 0
+        array = volume.array if is_same_way else volume.array[::-1]
+        np.testing.assert_allclose(array, truth.array, atol=half_a_step, rtol=0)
+        end = (0 if is_same_way else len(array) - 1, 0, 0, 1)
+        np.testing.assert_allclose(volume.affine_lps @ end, truth.affine_lps[:, 3], atol=1e-3)
