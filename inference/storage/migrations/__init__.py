@@ -1,0 +1,1 @@
+"""Schema history; run at start by ``inference.storage.migrate``."""

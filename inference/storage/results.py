@@ -1,0 +1,241 @@
+"""Results and their files; exactly one result is current for each (study, series, model)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Row, func, insert, select, update
+
+from inference.domain.job import Job
+from inference.domain.result import Result, ResultDraft, ResultFile, ResultState, ReusedResult
+from inference.storage.errors import NotFoundError, StorageError
+from inference.storage.tables import result, result_file
+
+
+class ResultKeyError(StorageError):
+    """A result key is unknown, or belongs to another study."""
+
+    code = "result_key"
+
+    def __init__(self, *, key: str, problem: str) -> None:
+        self.key, self.problem = key, problem
+        super().__init__(f"result key {key}: {problem}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FiledResult:
+    """A draft whose files are in the object store."""
+
+    draft: ResultDraft
+    files: tuple[ResultFile, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stored:
+    """What ``store`` did: result ids."""
+
+    new: tuple[int, ...]
+    kept: tuple[int, ...]
+    superseded: tuple[int, ...]
+
+
+def store(
+    connection: Connection,
+    job: Job,
+    *,
+    filed: Sequence[FiledResult],
+    reused: Sequence[ReusedResult] = (),
+    now: datetime,
+) -> Stored:
+    """Make these the job's results and the study's current ones.
+
+    A key that is already stored is kept as it is, not inserted twice. Every other current result
+    of the study is superseded; for a job that ran one model, those of that model only.
+
+    Raises
+    ------
+    ResultKeyError
+    """
+    known = {
+        row.key: row
+        for row in connection.execute(
+            select(result).where(
+                result.c.key.in_([one.draft.key for one in filed] + [one.key for one in reused])
+            )
+        )
+    }
+    for one in reused:
+        if one.key not in known:
+            raise ResultKeyError(key=one.key, problem="is said to be stored, but is not")
+    for key, row in known.items():
+        if row.study_uid != job.study_uid:
+            raise ResultKeyError(key=key, problem=f"belongs to study {row.study_uid}")
+    kept = tuple(sorted(row.id for row in known.values()))
+    superseded = _supersede(connection, job, kept)
+    for row_id in kept:
+        connection.execute(
+            update(result)
+            .where(result.c.id == row_id)
+            .values(is_current=True, state=result.c.outcome, superseded_by=None)
+        )
+    new = [
+        _insert(connection, job, one_filed, now)
+        for one_filed in filed
+        if one_filed.draft.key not in known
+    ]
+    _name_successors(connection, superseded, (*new, *kept))
+    return Stored(
+        new=tuple(new), kept=kept, superseded=tuple(row_id for row_id, _, _ in superseded)
+    )
+
+
+def keys_of_study(connection: Connection, study_uid: str) -> frozenset[str]:
+    """Return the keys of results worth using again: all but failures."""
+    query = select(result.c.key).where(
+        result.c.study_uid == study_uid, result.c.outcome != ResultState.FAILED.value
+    )
+    return frozenset(connection.execute(query).scalars())
+
+
+def get_result(connection: Connection, result_id: int) -> Result:
+    """One result with its files.
+
+    Raises
+    ------
+    NotFoundError
+    """
+    row = connection.execute(select(result).where(result.c.id == result_id)).one_or_none()
+    if row is None:
+        raise NotFoundError(what="result", key=result_id)
+    return _with_files(connection, [row])[0]
+
+
+def list_results(
+    connection: Connection,
+    *,
+    study_uid: str | None = None,
+    current_only: bool = True,
+    limit: int = 100,
+    before_id: int | None = None,
+) -> tuple[Result, ...]:
+    """Results with their files, newest first."""
+    query = select(result).order_by(result.c.id.desc()).limit(limit)
+    if study_uid is not None:
+        query = query.where(result.c.study_uid == study_uid)
+    if current_only:
+        query = query.where(result.c.is_current)
+    if before_id is not None:
+        query = query.where(result.c.id < before_id)
+    return _with_files(connection, connection.execute(query).all())
+
+
+def count_by_state(connection: Connection) -> dict[ResultState, int]:
+    """Return how many results are in each state; every state is there."""
+    counts = dict.fromkeys(ResultState, 0)
+    query = select(result.c.state, func.count()).group_by(result.c.state)
+    for row in connection.execute(query):
+        counts[ResultState(row[0])] = int(row[1])
+    return counts
+
+
+def _supersede(
+    connection: Connection, job: Job, kept: Sequence[int]
+) -> tuple[tuple[int, str, str], ...]:
+    query = select(result.c.id, result.c.series_uid, result.c.model).where(
+        result.c.study_uid == job.study_uid, result.c.is_current, result.c.id.not_in(kept)
+    )
+    if job.model:
+        query = query.where(result.c.model == job.model)
+    old = tuple((row.id, row.series_uid, row.model) for row in connection.execute(query))
+    connection.execute(
+        update(result)
+        .where(result.c.id.in_([row_id for row_id, _, _ in old]))
+        .values(is_current=False, state=ResultState.SUPERSEDED.value)
+    )
+    return old
+
+
+def _name_successors(
+    connection: Connection,
+    superseded: Sequence[tuple[int, str, str]],
+    successors: Sequence[int],
+) -> None:
+    """Link each old result to the one of its series and model, else to the first new one."""
+    by_place = {
+        (row.series_uid, row.model): row.id
+        for row in connection.execute(select(result).where(result.c.id.in_(successors)))
+    }
+    for row_id, series_uid, model in superseded:
+        successor = by_place.get((series_uid, model), successors[0] if successors else None)
+        connection.execute(
+            update(result).where(result.c.id == row_id).values(superseded_by=successor)
+        )
+
+
+def _insert(connection: Connection, job: Job, filed: FiledResult, now: datetime) -> int:
+    draft = filed.draft
+    row_id = connection.execute(
+        insert(result)
+        .values(
+            key=draft.key,
+            job_id=job.id,
+            study_uid=job.study_uid,
+            study_version=job.study_version,
+            series_uid=draft.series_uid,
+            model=draft.model,
+            model_version=draft.model_version,
+            weights_sha256=draft.weights_sha256,
+            state=draft.state.value,
+            outcome=draft.state.value,
+            is_current=True,
+            reason_code=draft.reason_code,
+            reason=draft.reason,
+            summary=dict(draft.summary),
+            created_at=now,
+        )
+        .returning(result.c.id)
+    ).scalar_one()
+    for file in filed.files:
+        connection.execute(
+            insert(result_file).values(
+                result_id=row_id,
+                kind=file.kind,
+                sha256=file.sha256,
+                size_bytes=file.size_bytes,
+                media_type=file.media_type,
+                sop_class_uid=file.sop_class_uid,
+                instance_uid=file.instance_uid,
+            )
+        )
+    return int(row_id)
+
+
+def _with_files(connection: Connection, rows: Sequence[Row[Any]]) -> tuple[Result, ...]:
+    files: dict[int, list[ResultFile]] = {row.id: [] for row in rows}
+    query = (
+        select(result_file)
+        .where(result_file.c.result_id.in_(list(files)))
+        .order_by(result_file.c.result_id, result_file.c.kind)
+    )
+    for row in connection.execute(query):
+        files[row.result_id].append(
+            ResultFile(
+                kind=row.kind,
+                sha256=row.sha256,
+                size_bytes=row.size_bytes,
+                media_type=row.media_type,
+                sop_class_uid=row.sop_class_uid,
+                instance_uid=row.instance_uid,
+            )
+        )
+    return tuple(_as_result(row, tuple(files[row.id])) for row in rows)
+
+
+def _as_result(row: Row[Any], files: tuple[ResultFile, ...]) -> Result:
+    fields = dict(row._mapping)
+    fields["state"] = ResultState(row.state)
+    fields["outcome"] = ResultState(row.outcome)
+    return Result(**fields, files=files)
