@@ -1,0 +1,1 @@
+"""Receiving, queueing, running and delivering, so that nothing is lost."""

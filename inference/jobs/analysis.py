@@ -1,0 +1,338 @@
+"""One series through one model: read, predict, measure, encode, check, and write the files.
+
+The same steps serve `clinfer run` and the service's workers. Nothing is written into the output
+folder that the geometry gate has not re-read and compared.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import resource
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from dicom_io.errors import DicomIoError
+from dicom_io.gate import check_placement
+from dicom_io.nifti import write_nifti
+from dicom_io.read import read_volume
+from dicom_io.results import Measurement, ResultIdentity
+from dicom_io.segmentation import make_segmentation
+from dicom_io.series import Series
+from dicom_io.structured_report import make_measurement_report
+from dicom_io.volume import Volume
+from dicom_io.write import write_dicom
+from inference.domain.errors import RefusedError
+from inference.domain.ports import Predictor
+from inference.pipeline.applicability import applicable
+from inference.pipeline.measure import measure
+from inference.pipeline.sheet import write_contact_sheet
+from inference.pipeline.spec import ModelSpec
+from inference.version import SOFTWARE_VERSION
+
+StageProgress = Callable[[str], None]
+"""Told the name of each stage as it begins."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Analysis:
+    """What one model made of one series.
+
+    ``files`` maps a kind ("seg", "sr", "labels", "sheet") to a path; "seg" is absent where nothing
+    was found. ``timings_s`` holds each stage, ``total`` among them.
+    """
+
+    key: str
+    spec: ModelSpec
+    study_uid: str
+    series_uid: str
+    files: dict[str, Path]
+    measurements: tuple[Measurement, ...]
+    timings_s: dict[str, float]
+    peak_memory_mib: float
+    report: dict[str, Any]
+
+    @property
+    def has_finding(self) -> bool:
+        """Whether any segment has a voxel."""
+        return bool(self.measurements)
+
+    def as_json(self, root: Path) -> dict[str, Any]:
+        """Return the entry of ``result.json``; paths relative to ``root``."""
+        names = {segment.label: segment.name for segment in self.spec.segments}
+        return {
+            "model": self.spec.name,
+            "model_version": self.spec.version,
+            "status": self.spec.status,
+            "intended_use": self.spec.intended_use,
+            "weights_sha256": self.spec.weights.sha256,
+            "software_version": SOFTWARE_VERSION,
+            "key": self.key,
+            "study_uid": self.study_uid,
+            "series_uid": self.series_uid,
+            "state": "finding" if self.has_finding else "no_finding",
+            "files": {kind: str(path.relative_to(root)) for kind, path in self.files.items()},
+            "segments": [
+                {
+                    "label": found.label,
+                    "name": names[found.label],
+                    "volume_ml": found.volume_ml,
+                    "mean": found.mean,
+                    "sd": found.sd,
+                    "unit": found.unit,
+                }
+                for found in self.measurements
+            ],
+            "timings_s": self.timings_s,
+            "peak_memory_mib": self.peak_memory_mib,
+            "engine": {
+                name: self.report[name]
+                for name in ("backend", "engine", "precision", "device")
+                if name in self.report
+            },
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeriesOutcome:
+    """What became of a series: analyses, refusals, and the reasons where a model does not apply.
+
+    ``reused_keys`` are of results that were there already and were not computed again.
+    """
+
+    series: Series
+    analyses: tuple[Analysis, ...] = ()
+    reused_keys: tuple[str, ...] = ()
+    refusals: tuple[Refusal, ...] = ()
+    not_applicable: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Refusal:
+    """Why no result was made from a series that a model is meant for."""
+
+    series_uid: str
+    spec: ModelSpec
+    error: DicomIoError | RefusedError
+
+    def as_json(self) -> dict[str, str]:
+        """Return the entry of ``result.json``."""
+        return {
+            "series_uid": self.series_uid,
+            "model": self.spec.name,
+            "code": self.error.code,
+            "message": str(self.error),
+        }
+
+
+def analyse_series(
+    series: Series,
+    specs: tuple[ModelSpec, ...],
+    predictor: Predictor,
+    out: Path,
+    *,
+    progress: StageProgress = lambda stage: None,
+    priority: int = 0,
+    stored_keys: frozenset[str] = frozenset(),
+) -> SeriesOutcome:
+    """Run every model whose scope fits the series; files go to ``out/<model>/``.
+
+    A series that no model's header scope fits is never decoded. One that cannot be read rightly,
+    or from which no result may be made, gives a refusal for each model that it was meant for.
+    A result whose key is among ``stored_keys`` is not computed again.
+    """
+    reasons = {spec.name: applicable(spec, series) for spec in specs}
+    wanted = [spec for spec in specs if reasons[spec.name] is None]
+    not_applicable = {name: reason for name, reason in reasons.items() if reason is not None}
+    if not wanted:
+        return SeriesOutcome(series=series, not_applicable=not_applicable)
+
+    clock = StageClock(progress)
+    try:
+        with clock.stage("read"):
+            volume = read_volume(series)
+    except DicomIoError as error:
+        refusals = tuple(
+            Refusal(series_uid=series.series_uid, spec=spec, error=error) for spec in wanted
+        )
+        return SeriesOutcome(series=series, refusals=refusals, not_applicable=not_applicable)
+
+    analyses, reused, refused = [], [], []
+    for spec in wanted:
+        reason = applicable(spec, volume)
+        if reason is not None:
+            not_applicable[spec.name] = reason
+            continue
+        key = result_key(volume, spec)
+        if key in stored_keys:
+            reused.append(key)
+            continue
+        try:
+            analyses.append(
+                analyse(
+                    volume,
+                    spec,
+                    predictor,
+                    out / spec.name,
+                    clock=StageClock(progress, before_s=dict(clock.seconds)),
+                    priority=priority,
+                )
+            )
+        except (DicomIoError, RefusedError) as error:
+            refused.append(Refusal(series_uid=series.series_uid, spec=spec, error=error))
+    return SeriesOutcome(
+        series=series,
+        analyses=tuple(analyses),
+        reused_keys=tuple(reused),
+        refusals=tuple(refused),
+        not_applicable=not_applicable,
+    )
+
+
+def analyse(
+    volume: Volume,
+    spec: ModelSpec,
+    predictor: Predictor,
+    out: Path,
+    *,
+    clock: StageClock,
+    priority: int = 0,
+) -> Analysis:
+    """Label a volume, measure the segments, and write SEG, SR, NIfTI labels and contact sheet.
+
+    Raises
+    ------
+    DicomIoError
+        The source lacks an identifier that a result must name, or an object that was written
+        does not show the labels in their place (`PlacementError`).
+    RefusedError
+        The model may not be run on this volume.
+    """
+    if volume.source is None:
+        raise RefusedError(
+            "the volume names no DICOM instances, so no DICOM result can refer to it"
+        )
+    key = result_key(volume, spec)
+    identity = ResultIdentity(key=key, created_at=datetime.now(UTC))
+    algorithm = spec.algorithm(
+        engine=f"torch {spec.engine.precision}", software_version=SOFTWARE_VERSION
+    )
+
+    started = time.monotonic()
+    prediction = predictor.predict(spec.name, volume, priority=priority)
+    clock.add_model_report(prediction.report, time.monotonic() - started)
+    labels = prediction.labels
+    segments = spec.segments
+    with clock.stage("measure"):
+        measurements = measure(volume, labels, segments)
+
+    out.mkdir(parents=True, exist_ok=True)
+    files: dict[str, Path] = {}
+    with clock.stage("encode"):
+        segmentation = None
+        if measurements:
+            segmentation = make_segmentation(
+                volume, labels, segments, algorithm=algorithm, identity=identity
+            )
+            files["seg"] = out / "seg.dcm"
+            write_dicom(segmentation, files["seg"])
+        report = make_measurement_report(
+            volume,
+            labels,
+            segments,
+            measurements,
+            segmentation,
+            algorithm=algorithm,
+            identity=identity,
+        )
+        files["sr"] = out / "sr.dcm"
+        write_dicom(report, files["sr"])
+        del segmentation, report
+    with clock.stage("check placement"):
+        if "seg" in files:
+            check_placement(files["seg"], volume, labels, segments)
+        check_placement(files["sr"], volume, labels, segments, segmentation=files.get("seg"))
+    with clock.stage("write labels and sheet"):
+        files["labels"] = out / "labels.nii.gz"
+        write_nifti(files["labels"], labels, volume.affine_lps)
+        files["sheet"] = out / "sheet.png"
+        write_contact_sheet(files["sheet"], volume, labels, measurements, spec)
+
+    return Analysis(
+        key=key,
+        spec=spec,
+        study_uid=volume.source.study_uid,
+        series_uid=volume.source.series_uid,
+        files=files,
+        measurements=measurements,
+        timings_s=clock.finished(),
+        peak_memory_mib=max(
+            peak_memory_mib(), float(prediction.report.get("peak_memory_mib", 0.0))
+        ),
+        report=prediction.report,
+    )
+
+
+def result_key(volume: Volume, spec: ModelSpec) -> str:
+    """Return the SHA-256 that names a result.
+
+    The same input files, model, weights, preprocessing, engine, precision and code give the same
+    key, hence the same object UIDs; changing any of them gives another.
+    """
+    assert volume.source is not None, "only a DICOM volume has a result key"
+    parts = {
+        "inputs": sorted(
+            (instance.instance_uid, instance.sha256) for instance in volume.source.instances
+        ),
+        "model": [spec.name, spec.version, spec.weights.sha256],
+        "computing": spec.model_dump(
+            mode="json",
+            include={"preprocessing", "window", "network", "engine", "postprocessing", "labels"},
+        ),
+        "software": SOFTWARE_VERSION,
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+class StageClock:
+    """Seconds of each stage, in order; tells ``progress`` when a stage begins."""
+
+    def __init__(
+        self, progress: StageProgress, *, before_s: dict[str, float] | None = None
+    ) -> None:
+        self._progress = progress
+        self.seconds: dict[str, float] = dict(before_s or {})
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Time one stage."""
+        self._progress(name)
+        started = time.monotonic()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.monotonic() - started
+
+    def add_model_report(self, report: dict[str, Any], wall_s: float) -> None:
+        """Add the model's own stages; what it did not account for is ``queue and transfer``."""
+        stages = {name: float(seconds) for name, seconds in report.get("timings_s", {}).items()}
+        stages.pop("total", None)
+        self.seconds.update(stages)
+        self.seconds["queue and transfer"] = max(0.0, wall_s - sum(stages.values()))
+
+    def finished(self) -> dict[str, float]:
+        """Return every stage and ``total``, to a tenth of a millisecond."""
+        total = sum(self.seconds.values())
+        return {name: round(seconds, 4) for name, seconds in self.seconds.items()} | {
+            "total": round(total, 4)
+        }
+
+
+def peak_memory_mib() -> float:
+    """Return the largest resident memory that this process has had."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
