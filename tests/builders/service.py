@@ -81,7 +81,18 @@ def two_boxes_table() -> dict[str, Any]:
             },
         ],
         "training": {"data": "Built boxes", "cases": [], "unseen_cases": []},
-        "metrics": {"dice": {"left_box": 0.991, "right_box": 0.987}},
+        "metrics": {
+            "seed": {"dice": 0.5},
+            "unseen": {
+                "n_cases": 36,
+                "mean": {
+                    "labels": {
+                        "Left box": {"dice": 0.991, "dice_lowest": 0.93, "hd95_mm": 1.44},
+                        "Right box": {"dice": 0.987, "dice_lowest": 0.91, "hd95_mm": 2.06},
+                    }
+                },
+            },
+        },
     }
 
 

@@ -1,0 +1,195 @@
+"""A study as a person asks for it: one word for its state, and one line for each result."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from sqlalchemy import Connection
+
+from inference.domain.job import Job, JobState, Priority
+from inference.domain.result import Result, ResultState
+from inference.domain.study import Study, StudyState
+from inference.pipeline.spec import ModelSpec
+from inference.storage import jobs as job_store
+from inference.storage import results as result_store
+from inference.storage import studies as study_store
+
+Outcome = Literal[
+    "waiting",
+    "running",
+    "finding",
+    "no_finding",
+    "refused",
+    "not_applicable",
+    "failed",
+    "stored",
+]
+
+WORDS = {
+    "waiting": "Waiting",
+    "running": "Running",
+    "finding": "Finding",
+    "no_finding": "No finding",
+    "refused": "Refused",
+    "not_applicable": "Not applicable",
+    "failed": "Failed",
+    "stored": "Stored",
+    "superseded": "Superseded",
+}
+"""States in words; with a symbol beside them on the page, so never by colour alone."""
+
+FALLBACK_COLORS = ("#e6c229", "#5bc0eb", "#9bc53d", "#f25f5c", "#b388eb", "#f7a072", "#4ecdc4")
+_FROM_STUDY: dict[StudyState, Outcome] = {
+    StudyState.COLLECTING: "waiting",
+    StudyState.WAITING: "waiting",
+    StudyState.RUNNING: "running",
+    StudyState.STORED: "stored",
+}
+_STRONGEST_FIRST: tuple[tuple[ResultState, Outcome], ...] = (
+    (ResultState.FINDING, "finding"),
+    (ResultState.NO_FINDING, "no_finding"),
+    (ResultState.REFUSED, "refused"),
+    (ResultState.NOT_APPLICABLE, "not_applicable"),
+    (ResultState.FAILED, "failed"),
+)
+PAGE_OF_SCAN = 200
+MAX_SCANNED = 5000
+"""A filtered list looks through at most so many studies, newest first."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyOverview:
+    """A study with its newest job and its current results."""
+
+    study: Study
+    job: Job | None
+    results: tuple[Result, ...]
+
+    @property
+    def outcome(self) -> Outcome:
+        """One word for where the study stands; of several results the strongest."""
+        from_study = _FROM_STUDY.get(self.study.state)
+        if from_study is not None:
+            return from_study
+        states = {result.outcome for result in self.results}
+        for state, outcome in _STRONGEST_FIRST:
+            if state in states:
+                return outcome
+        return "failed"
+
+    @property
+    def reason(self) -> str:
+        """Why there is no result, where there is none."""
+        if self.outcome in {"waiting", "running", "finding", "no_finding", "stored"}:
+            return ""
+        for result in self.results:
+            if result.reason:
+                return result.reason
+        return self.job.reason if self.job else ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SummaryLine:
+    """One line of a study's row: a segment with its colour, or a reason."""
+
+    kind: Literal["segment", "reason"]
+    text: str
+    color: str = ""
+
+
+def overview_of(connection: Connection, study: Study) -> StudyOverview:
+    """Look up a study's newest job and current results."""
+    found = job_store.list_jobs(connection, study_uid=study.study_uid, limit=1)
+    results = result_store.list_results(connection, study_uid=study.study_uid, limit=200)
+    return StudyOverview(study=study, job=found[0] if found else None, results=results)
+
+
+def list_overviews(
+    connection: Connection, *, outcome: Outcome | None, limit: int, offset: int
+) -> tuple[list[StudyOverview], bool]:
+    """Return a page of studies, newest first, and whether there are more."""
+    if outcome is None:
+        studies = study_store.list_studies(connection, limit=limit + 1, offset=offset)
+        page = [overview_of(connection, study) for study in studies[:limit]]
+        return page, len(studies) > limit
+    found: list[StudyOverview] = []
+    for start in range(0, MAX_SCANNED, PAGE_OF_SCAN):
+        studies = study_store.list_studies(connection, limit=PAGE_OF_SCAN, offset=start)
+        overviews = (overview_of(connection, study) for study in studies)
+        found += [overview for overview in overviews if overview.outcome == outcome]
+        if len(found) > offset + limit or len(studies) < PAGE_OF_SCAN:
+            break
+    return found[offset : offset + limit], len(found) > offset + limit
+
+
+def summary_lines(
+    overview: StudyOverview, models: Mapping[str, ModelSpec], *, most: int = 4
+) -> list[SummaryLine]:
+    """Return what a row says of the results."""
+    lines: list[SummaryLine] = []
+    for result in overview.results:
+        if result.outcome is ResultState.FINDING:
+            colors = segment_colors(result, models)
+            lines += [
+                SummaryLine(
+                    kind="segment",
+                    text=f"{segment['name']} {volume_text(segment['volume_ml'])} ml",
+                    color=colors[segment["label"]],
+                )
+                for segment in result.summary.get("segments", ())
+            ]
+        elif result.outcome is ResultState.NO_FINDING:
+            lines.append(SummaryLine(kind="reason", text="none of the structures was found"))
+        elif result.reason:
+            lines.append(SummaryLine(kind="reason", text=short(result.reason)))
+    if not lines and overview.reason:
+        lines.append(SummaryLine(kind="reason", text=short(overview.reason)))
+    if len(lines) > most:
+        rest = SummaryLine(kind="reason", text=f"and {len(lines) - most + 1} more")
+        lines = [*lines[: most - 1], rest]
+    return lines
+
+
+def segment_colors(result: Result, models: Mapping[str, ModelSpec]) -> dict[int, str]:
+    """Return a colour for each segment of a result: the model's, where it is still served."""
+    colors = {
+        segment["label"]: FALLBACK_COLORS[index % len(FALLBACK_COLORS)]
+        for index, segment in enumerate(result.summary.get("segments", ()))
+    }
+    spec = models.get(result.model)
+    if spec is not None:
+        colors |= {label.value: hex_color(label.color_rgb) for label in spec.labels}
+    return colors
+
+
+def hex_color(rgb: tuple[int, int, int]) -> str:
+    """Return a colour as CSS and SVG write it."""
+    return "#{:02x}{:02x}{:02x}".format(*rgb)
+
+
+def volume_text(volume_ml: float) -> str:
+    """Return millilitres with as many digits as mean something."""
+    if volume_ml >= 100:
+        return f"{volume_ml:.0f}"
+    return f"{volume_ml:.1f}" if volume_ml >= 10 else f"{volume_ml:.2f}"
+
+
+def short(text: str, limit: int = 240) -> str:
+    """Cut a long reason for a row."""
+    return text if len(text) <= limit else text[: limit - 1].rstrip() + "…"
+
+
+def priority_word(job: Job | None) -> str:
+    """Return "stat" or "urgent" while it matters; routine needs no word."""
+    if job is None or job.state is JobState.DONE or job.priority is Priority.ROUTINE:
+        return ""
+    return job.priority.name.lower()
+
+
+def summary_of(result: Result) -> dict[str, Any]:
+    """Return a result's figures without what only files its own folder."""
+    return {
+        name: value for name, value in result.summary.items() if name not in {"files", "study_uid"}
+    }

@@ -1,0 +1,252 @@
+"""Everything the service reads from outside: one frozen `Settings`, read once at start.
+
+Sources, the earlier winning: command-line options, ``CLINFER_...`` variables, a TOML file. A name
+that does not exist stops the start and is answered with the nearest one that does; each setting is
+described in docs/settings.md.
+"""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from inference.domain.errors import ClinferError
+
+ENV_PREFIX = "CLINFER_"
+SETTINGS_FILE_VARIABLE = "CLINFER_SETTINGS_FILE"
+OTHER_VARIABLES = frozenset({SETTINGS_FILE_VARIABLE, "CLINFER_DEBUG"})
+"""Variables that carry our prefix and are not fields of `Settings`."""
+
+Port = Annotated[int, Field(ge=0, le=65535)]
+AeTitle = Annotated[str, Field(min_length=1, max_length=16, pattern=r"^[ -\[\]-~]*[!-\[\]-~]+$")]
+"""PS3.5 VR AE: at most 16 printable characters, no backslash, not only spaces."""
+
+
+class SettingsError(ClinferError):
+    """A setting is unknown or has a wrong value; ``field`` names it."""
+
+    code = "settings"
+
+    def __init__(self, *, field: str, problem: str, nearest: str | None = None) -> None:
+        self.field, self.problem, self.nearest = field, problem, nearest
+        hint = f"; did you mean {nearest}?" if nearest else ""
+        super().__init__(f"setting {field}: {problem}{hint}")
+
+
+class DestinationSettings(BaseModel):
+    """Where results are sent: a DICOM node (C-STORE) or a DICOMweb server (STOW-RS)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,32}$")]
+    kind: Literal["dicom", "stow"]
+    host: str | None = None
+    port: Port | None = None
+    ae_title: AeTitle | None = None
+    url: str | None = None
+    token: SecretStr | None = None
+    kinds: Annotated[tuple[Literal["seg", "sr"], ...], Field(min_length=1)] = ("seg", "sr")
+    timeout_s: Annotated[float, Field(gt=0, le=3600)] = 60.0
+
+    @model_validator(mode="after")
+    def _is_complete(self) -> DestinationSettings:
+        if self.kind == "dicom":
+            missing = [n for n in ("host", "port", "ae_title") if getattr(self, n) is None]
+            if missing:
+                raise ValueError(f"a dicom destination needs {', '.join(missing)}")
+            if self.url or self.token:
+                raise ValueError("url and token belong to a stow destination")
+        elif self.url is None or not self.url.startswith(("http://", "https://")):
+            raise ValueError("a stow destination needs url, beginning with http:// or https://")
+        return self
+
+
+class Settings(BaseSettings):
+    """The service's settings; units end the names."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX, frozen=True, extra="forbid", hide_input_in_errors=True
+    )
+
+    data_dir: Path = Path(".clinfer")
+    database_url: SecretStr | None = None
+    model_repo: Path | None = None
+
+    http_host: str = "127.0.0.1"
+    http_port: Port = 8080
+    allowed_hosts: tuple[str, ...] = ()
+    auth: Literal["auto", "keys", "off"] = "auto"
+    api_keys_file: Path | None = None
+
+    dicom_host: str = "127.0.0.1"
+    dicom_port: Port = 11112
+    dicom_ae_title: AeTitle = "CLINFER"
+    dicom_calling_ae_titles: tuple[AeTitle, ...] = ()
+    dicom_max_associations: Annotated[int, Field(ge=1, le=1000)] = 64
+    watch_dir: Path | None = None
+
+    backend: Literal["triton", "local"] = "triton"
+    triton_address: str | None = None
+
+    quiet_period_s: Annotated[float, Field(gt=0, le=3600)] = 10.0
+    incomplete_wait_s: Annotated[float, Field(gt=0, le=86_400)] = 60.0
+    workers: Annotated[int, Field(ge=1, le=64)] = 1
+    job_max_tries: Annotated[int, Field(ge=1, le=20)] = 5
+    stop_timeout_s: Annotated[float, Field(ge=1, le=600)] = 20.0
+    destinations: tuple[DestinationSettings, ...] = ()
+
+    max_upload_mib: Annotated[int, Field(ge=1)] = 2048
+    max_json_kib: Annotated[int, Field(ge=1)] = 1024
+    max_instance_mib: Annotated[int, Field(ge=1)] = 2048
+    max_archive_entries: Annotated[int, Field(ge=1)] = 20_000
+    max_archive_ratio: Annotated[int, Field(ge=1)] = 200
+    max_unpacked_mib: Annotated[int, Field(ge=1)] = 8192
+    max_http_connections: Annotated[int, Field(ge=1)] = 256
+    min_free_disk_mib: Annotated[int, Field(ge=0)] = 1024
+    view_cache_mib: Annotated[int, Field(ge=64)] = 1024
+
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["auto", "json", "console"] = "auto"
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Order the sources; `load_settings` adds the TOML file as the last."""
+        return (init_settings, env_settings)
+
+    @model_validator(mode="after")
+    def _is_safe(self) -> Settings:
+        if not self.is_auth_on and not is_loopback(self.http_host):
+            raise ValueError(
+                f"auth: keys may be off only on loopback; http_host {self.http_host} is reachable"
+                " from outside (use auth = keys and `clinfer keys create NAME`)"
+            )
+        if not is_loopback(self.dicom_host) and not self.dicom_calling_ae_titles:
+            raise ValueError(
+                f"dicom_calling_ae_titles: dicom_host {self.dicom_host} is reachable from outside,"
+                " so the AE titles that may send must be named"
+            )
+        if self.backend == "local" and self.triton_address is not None:
+            raise ValueError("triton_address: has no meaning with backend = local")
+        names = [destination.name for destination in self.destinations]
+        if len(set(names)) < len(names):
+            raise ValueError("destinations: two have the same name")
+        return self
+
+    @property
+    def is_auth_on(self) -> bool:
+        """Whether HTTP asks for an API key: always beyond loopback, by choice on it."""
+        return self.auth == "keys" or (self.auth == "auto" and not is_loopback(self.http_host))
+
+    @property
+    def keys_path(self) -> Path:
+        """Where the hashed API keys are."""
+        return self.api_keys_file or self.data_dir / "api_keys.json"
+
+
+def is_loopback(host: str) -> bool:
+    """Whether nothing but this machine can reach an address."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def load_settings(
+    options: Mapping[str, Any] | None = None, *, settings_file: Path | None = None
+) -> Settings:
+    """Read the settings once; options that are None are left to the other sources.
+
+    Raises
+    ------
+    SettingsError
+        A variable, key or value is not one that exists; the nearest name is given.
+    """
+    _refuse_unknown_variables()
+    path = settings_file or _file_from_environment()
+    given = {name: value for name, value in (options or {}).items() if value is not None}
+    if path is not None and not path.is_file():
+        raise SettingsError(field="settings_file", problem=f"there is no file {path}")
+    try:
+        return _settings_class(path)(**given)
+    except ValidationError as error:
+        raise _named(error) from error
+    except ValueError as error:  # TOML syntax, or a variable that is no JSON
+        raise SettingsError(field=str(path or ENV_PREFIX), problem=str(error)) from error
+
+
+def _settings_class(path: Path | None) -> type[Settings]:
+    """Return `Settings` that reads this TOML file last."""
+    if path is None:
+        return Settings
+
+    class FromFile(Settings):
+        @classmethod
+        def settings_customise_sources(
+            cls,
+            settings_cls: type[BaseSettings],
+            init_settings: PydanticBaseSettingsSource,
+            env_settings: PydanticBaseSettingsSource,
+            dotenv_settings: PydanticBaseSettingsSource,
+            file_secret_settings: PydanticBaseSettingsSource,
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            return (init_settings, env_settings, TomlConfigSettingsSource(settings_cls, path))
+
+    return FromFile
+
+
+def _file_from_environment() -> Path | None:
+    path = os.environ.get(SETTINGS_FILE_VARIABLE)
+    return Path(path) if path else None
+
+
+def _refuse_unknown_variables() -> None:
+    known = {ENV_PREFIX + name.upper() for name in Settings.model_fields} | OTHER_VARIABLES
+    for variable in sorted(os.environ):
+        if variable.upper().startswith(ENV_PREFIX) and variable.upper() not in known:
+            raise SettingsError(
+                field=variable, problem="no such setting", nearest=_nearest(variable.upper(), known)
+            )
+
+
+def _named(error: ValidationError) -> SettingsError:
+    """Turn pydantic's first complaint into ours, without the value (it may be a secret)."""
+    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    path = [str(part) for part in first["loc"]]
+    message = first["msg"].removeprefix("Value error, ")
+    if not path:
+        field, _, problem = message.partition(": ")
+        return SettingsError(field=field, problem=problem or message)
+    if first["type"] == "extra_forbidden":
+        model: type[BaseModel] = Settings if len(path) == 1 else DestinationSettings
+        return SettingsError(
+            field=".".join(path),
+            problem="no such setting",
+            nearest=_nearest(path[-1], set(model.model_fields)),
+        )
+    return SettingsError(field=".".join(path), problem=message)
+
+
+def _nearest(name: str, known: set[str] | frozenset[str]) -> str | None:
+    found = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.5)
+    return found[0] if found else None
