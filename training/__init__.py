@@ -1,0 +1,1 @@
+"""Data, fit, evaluate, export: ends by writing a model_repo entry."""
