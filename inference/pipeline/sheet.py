@@ -176,11 +176,16 @@ def _draw_tile_text(
     width, height = size
     left, right, top, bottom = letters
     font = _font(13)
-    draw.text((4, 2), f"{index + 1}/{n_slices}", TEXT, font)
-    draw.text((4, height / 2), left, WARNING, font, anchor="lm")
-    draw.text((width - 4, height / 2), right, WARNING, font, anchor="rm")
-    draw.text((width / 2, 2), top, WARNING, font, anchor="ma")
-    draw.text((width / 2, height - 3), bottom, WARNING, font, anchor="md")
+
+    def write(x: float, y: float, text: str, color: tuple[int, int, int], anchor: str) -> None:
+        # A dark rim keeps the letters readable over bright tissue.
+        draw.text((x, y), text, color, font, anchor, stroke_width=2, stroke_fill=BACKGROUND)
+
+    write(4, 3, f"{index + 1}/{n_slices}", TEXT, "la")
+    write(4, height / 2, left, WARNING, "lm")
+    write(width - 4, height / 2, right, WARNING, "rm")
+    write(width / 2, 3, top, WARNING, "ma")
+    write(width / 2, height - 4, bottom, WARNING, "md")
 
 
 def _draw_legend(

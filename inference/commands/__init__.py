@@ -1,0 +1,1 @@
+"""The commands of `clinfer`, one file each; nothing here computes."""
