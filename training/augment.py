@@ -14,6 +14,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 from torch.nn import functional
 
+from training.decoys import DecoyConfig, paint_decoys
+from training.random_source import RandomSource
+
 AXES = ("slice", "row", "column")
 
 
@@ -48,29 +51,7 @@ class AugmentConfig(BaseModel):
     blur_probability: float = Field(default=0.2, ge=0, le=1)
     coarse_probability: float = Field(default=0.2, ge=0, le=1)
     clip: tuple[float, float] | None = None
-
-
-class RandomSource:
-    """Numbers from one torch generator, by the shapes this module needs."""
-
-    def __init__(self, generator: torch.Generator) -> None:
-        self._generator = generator
-
-    def uniform(self, low: float, high: float) -> float:
-        """Return one number in [low, high)."""
-        return low + (high - low) * float(torch.rand((), generator=self._generator))
-
-    def integer(self, low: int, high: int) -> int:
-        """Return one integer in [low, high], both ends included."""
-        return int(torch.randint(low, high + 1, (), generator=self._generator))
-
-    def chance(self, probability: float) -> bool:
-        """Return True that often; draws a number even when the answer is certain."""
-        return float(torch.rand((), generator=self._generator)) < probability
-
-    def normal(self, shape: Sequence[int]) -> Tensor:
-        """Return standard normal numbers."""
-        return torch.randn(tuple(shape), generator=self._generator)
+    decoys: DecoyConfig | None = None
 
 
 def draw_sample(
@@ -109,6 +90,8 @@ def draw_sample(
     drawn_labels = _sample_labels(labels, grid)
     if "column" in flips:
         drawn_labels = swap_labels(drawn_labels, dict(config.flip_column_swaps))
+    if config.decoys is not None and random.chance(config.decoys.probability):
+        drawn = paint_decoys(drawn, drawn_labels, config.decoys, random)
     if random.chance(config.thin_slab_probability):
         drawn, drawn_labels = _thin_slab(drawn, drawn_labels, config, random, padding_value)
     return change_intensity(drawn, config, random), drawn_labels

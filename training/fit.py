@@ -17,12 +17,13 @@ from typing import Any, Protocol
 
 import torch
 from monai.losses.dice import DiceCELoss
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
-from inference.pipeline.network import build_network
+from inference.domain.errors import ModelWeightsError
+from inference.pipeline.network import build_network, load_network
 from inference.pipeline.segment import segment_volume
-from inference.pipeline.spec import ModelSpec
+from inference.pipeline.spec import ModelSpec, load_spec
 from training.cases import Case, PreparedCase
 from training.checkpoint import RunState, load_checkpoint, save_checkpoint
 from training.config import TrainConfig
@@ -67,15 +68,23 @@ def fit(
     watcher: FitWatcher,
     *,
     resume: bool = False,
+    start_from: Path | None = None,
 ) -> FitResult:
     """Train, or go on training, in the folder ``run``.
+
+    Parameters
+    ----------
+    start_from : a model folder whose weights a new run begins with (fine-tuning), instead of
+        random ones; a resumed run has its own
 
     Raises
     ------
     CheckpointError
         ``resume`` is asked for and the folder holds nothing that fits the configuration.
+    ModelError
+        The model of ``start_from`` is not whole, or its network is another one.
     """
-    return _Run(config, cases, validation, run, watcher, resume=resume).go()
+    return _Run(config, cases, validation, run, watcher, resume=resume, start_from=start_from).go()
 
 
 class _Run:
@@ -90,6 +99,7 @@ class _Run:
         watcher: FitWatcher,
         *,
         resume: bool,
+        start_from: Path | None,
     ) -> None:
         self._config, self._fit, self._run, self._watcher = config, config.fit, run, watcher
         self._spec = config.spec()
@@ -98,7 +108,11 @@ class _Run:
         self._device = torch.device(self._fit.device)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
-            self._network = build_network(self._spec).to(self._device).train()
+            self._network = build_network(self._spec)
+        if start_from is not None and not resume:
+            weights = load_network(start_from, load_spec(start_from)).state_dict()
+            load_weights(self._network, weights, folder=start_from)
+        self._network = self._network.to(self._device).train()
         self._averaged = copy.deepcopy(self._network).requires_grad_(False)
         self._optimizer = torch.optim.AdamW(
             self._network.parameters(),
@@ -210,6 +224,21 @@ class _Run:
 
     def _save(self) -> None:
         save_checkpoint(self._run, self._state, self._network, self._averaged, self._optimizer)
+
+
+def load_weights(network: nn.Module, weights: dict[str, Tensor], *, folder: Path) -> None:
+    """Put a model's weights into a network of the same architecture.
+
+    Raises
+    ------
+    ModelWeightsError
+    """
+    try:
+        network.load_state_dict(weights, strict=True)
+    except RuntimeError as error:
+        raise ModelWeightsError(
+            f"{folder}: its network is not the one of [model.network]: {error}"
+        ) from error
 
 
 def learning_rate(config: TrainConfig, step: int) -> float:

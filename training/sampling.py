@@ -10,8 +10,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from training.augment import AugmentConfig, RandomSource, draw_sample
+from training.augment import AugmentConfig, draw_sample
 from training.cases import PreparedCase
+from training.random_source import RandomSource
 
 LARGEST_SEED = 2**63 - 1
 
@@ -73,8 +74,9 @@ class WindowSampler:
         wanted: list[float] | None = None
         if random.chance(self._foreground) and case.foreground:
             labels = sorted(case.foreground)
-            voxels = case.foreground[labels[random.integer(0, len(labels) - 1)]]
-            wanted = voxels[random.integer(0, len(voxels) - 1)].tolist()
+            wanted = _labelled_voxel(
+                case.foreground[labels[random.integer(0, len(labels) - 1)]], random
+            )
         centre = []
         for axis, (size, roi) in enumerate(zip(case.image.shape, self._roi_size, strict=True)):
             low, high = (roi - 1) / 2, size - 1 - (roi - 1) / 2
@@ -85,3 +87,13 @@ class WindowSampler:
             else:
                 centre.append(min(max(wanted[axis], low), high))
         return centre
+
+
+def _labelled_voxel(voxels: Tensor, random: RandomSource) -> list[float]:
+    """Pick a slice, then a voxel on it: thin ends of a structure come as often as its middle."""
+    slices = voxels[:, 0].contiguous()  # ascending, as `nonzero` lists them
+    low, high = int(slices[0]), int(slices[-1])
+    first = int(torch.searchsorted(slices, random.integer(low, high)))
+    last = int(torch.searchsorted(slices, int(slices[first]), right=True)) - 1
+    picked: list[float] = voxels[random.integer(first, last)].tolist()
+    return picked

@@ -56,9 +56,11 @@ def train_model(
     *,
     render_config: Callable[[ModelSpec], str],
     resume: bool = False,
+    start_from: Path | None = None,
 ) -> SessionResult:
     """Train by a configuration; export when the last step is made.
 
+    ``start_from`` is a model folder whose weights a new run begins with.
     ``render_config`` gives the text of ``config.pbtxt``; it is handed in because training does not
     know which server runs the model.
 
@@ -69,7 +71,9 @@ def train_model(
     split = list_cases(config)
     run.mkdir(parents=True, exist_ok=True)
     prepared = _prepare_all(split.train, config.spec(), run, watcher, resume=resume)
-    fitted = fit(config, prepared, split.validation, run, watcher, resume=resume)
+    fitted = fit(
+        config, prepared, split.validation, run, watcher, resume=resume, start_from=start_from
+    )
     if not fitted.is_finished:
         return SessionResult(fitted=fitted, folder=None, metrics={})
     metrics = measure_unseen(config.spec(), as_served(fitted.network), split, watcher)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from training.augment import AugmentConfig, RandomSource, draw_sample, swap_labels
+from training.augment import AugmentConfig, draw_sample, swap_labels
+from training.random_source import RandomSource
 
 NOTHING = AugmentConfig(
     spatial_probability=0,
