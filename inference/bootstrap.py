@@ -28,6 +28,7 @@ from inference.gateways.dimse_association import DimseSettings
 from inference.gateways.senders import make_sender
 from inference.gateways.watch import FolderWatcher
 from inference.gauges import gauges
+from inference.jobs.analysis import SegmentationEncoding
 from inference.jobs.archive import ArchiveLimits
 from inference.jobs.completion import CompletionRule
 from inference.jobs.delivery import DeliveryWorker
@@ -164,7 +165,12 @@ class Service:
         context = self._context(database, objects, intake, engine, metrics, models)
         destinations = tuple(make_destination(one, settings) for one in settings.destinations)
         processor = MeasuredProcessor(
-            ModelStudyProcessor(model_repo=self._model_repo, predictor=engine), metrics
+            ModelStudyProcessor(
+                model_repo=self._model_repo,
+                predictor=engine,
+                encodings=encodings_for(settings),
+            ),
+            metrics,
         )
         parts = Parts(
             dimse=DimseServer(intake, dimse_settings(settings)),
@@ -322,6 +328,12 @@ def make_engine(settings: Settings, models: tuple[str, ...], model_repo: Path) -
     )
 
 
+def encodings_for(settings: Settings) -> tuple[SegmentationEncoding, ...]:
+    """Return the kinds of SEG to make: BINARY always, others where a destination takes them."""
+    asked = {one.segmentation for one in settings.destinations}
+    return ("BINARY", "LABELMAP") if "LABELMAP" in asked else ("BINARY",)
+
+
 def make_destination(one: DestinationSettings, settings: Settings) -> Destination:
     """Return a destination as the delivery knows it."""
     if one.kind == "dicom":
@@ -333,7 +345,7 @@ def make_destination(one: DestinationSettings, settings: Settings) -> Destinatio
             port=one.port,
             called_aet=one.ae_title,
             calling_aet=settings.dicom_ae_title,
-            kinds=one.kinds,
+            kinds=one.file_kinds,
             timeout_s=one.timeout_s,
         )
     token = one.token.get_secret_value() if one.token else None
@@ -341,7 +353,7 @@ def make_destination(one: DestinationSettings, settings: Settings) -> Destinatio
         name=one.name,
         url=one.url or "",
         headers={"Authorization": f"Bearer {token}"} if token else {},
-        kinds=one.kinds,
+        kinds=one.file_kinds,
         timeout_s=one.timeout_s,
     )
 

@@ -58,7 +58,14 @@ class DestinationSettings(BaseModel):
     url: str | None = None
     token: SecretStr | None = None
     kinds: Annotated[tuple[Literal["seg", "sr"], ...], Field(min_length=1)] = ("seg", "sr")
+    segmentation: Literal["BINARY", "LABELMAP"] = "BINARY"
     timeout_s: Annotated[float, Field(gt=0, le=3600)] = 60.0
+
+    @property
+    def file_kinds(self) -> tuple[str, ...]:
+        """Kinds of result files that go there, in the encoding that it takes."""
+        suffix = "" if self.segmentation == "BINARY" else f"_{self.segmentation.lower()}"
+        return tuple(f"{kind}{suffix}" for kind in self.kinds)
 
     @model_validator(mode="after")
     def _is_complete(self) -> DestinationSettings:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -54,6 +55,7 @@ _STRONGEST_FIRST: tuple[tuple[ResultState, Outcome], ...] = (
     (ResultState.NOT_APPLICABLE, "not_applicable"),
     (ResultState.FAILED, "failed"),
 )
+_SERIES_PREFIX = re.compile(r"^series [0-9.]+: ")
 PAGE_OF_SCAN = 200
 MAX_SCANNED = 5000
 """A filtered list looks through at most so many studies, newest first."""
@@ -177,7 +179,8 @@ def volume_text(volume_ml: float) -> str:
 
 
 def short(text: str, limit: int = 240) -> str:
-    """Cut a long reason for a row."""
+    """Cut a reason for a row: without the series' UID in front, and not too long."""
+    text = _SERIES_PREFIX.sub("", text)
     return text if len(text) <= limit else text[: limit - 1].rstrip() + "…"
 
 

@@ -140,6 +140,8 @@ def wait(service: Service, stop: threading.Event) -> None:
 
 def _say_where(service: Service, settings: Settings) -> None:
     """Print where things are, once, for the person who started it."""
+    from inference.api.keys import ApiKeys
+
     auth = "keys are asked for" if settings.is_auth_on else "no key is asked for on loopback"
     lines = [
         f"clinfer serves  {service.http_url}",
@@ -148,5 +150,7 @@ def _say_where(service: Service, settings: Settings) -> None:
         f"  DICOM         {service.dicom_address}   (DICOMweb: {service.http_url}/dicom-web)",
         f"  data          {settings.data_dir.resolve()}",
     ]
+    if settings.is_auth_on and not ApiKeys(settings.keys_path).listed():
+        lines.append("  keys          none yet: make one with `clinfer keys create NAME`")
     sys.stdout.write("\n".join(lines) + "\n")
     sys.stdout.flush()

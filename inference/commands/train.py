@@ -28,6 +28,9 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on from the run's last checkpoint.")
     ] = False,
+    start_from: Annotated[
+        Path | None, typer.Option(help="Fine-tune: a model folder to begin with its weights.")
+    ] = None,
     data_root: Annotated[
         Path | None, typer.Option(help="Folder that the data paths start from.")
     ] = None,
@@ -55,7 +58,13 @@ def train(
     console = Console(stderr=True)
     with TrainingProgress(console) as progress:
         result = train_model(
-            settings, folder, model_repo, progress, render_config=render_config, resume=resume
+            settings,
+            folder,
+            model_repo,
+            progress,
+            render_config=render_config,
+            resume=resume,
+            start_from=start_from,
         )
     fitted = result.fitted
     if result.folder is None:

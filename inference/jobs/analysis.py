@@ -12,28 +12,30 @@ import resource
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from dicom_io.errors import DicomIoError
 from dicom_io.gate import check_placement
 from dicom_io.nifti import write_nifti
 from dicom_io.read import read_volume
-from dicom_io.results import Measurement, ResultIdentity
+from dicom_io.results import Algorithm, Measurement, ResultIdentity, Segment
 from dicom_io.segmentation import make_segmentation
 from dicom_io.series import Series
 from dicom_io.structured_report import make_measurement_report
 from dicom_io.volume import Volume
 from dicom_io.write import write_dicom
 from inference.domain.errors import RefusedError
-from inference.domain.ports import Predictor
+from inference.domain.ports import Labels, Predictor
 from inference.pipeline.applicability import applicable
 from inference.pipeline.measure import measure
 from inference.pipeline.sheet import write_contact_sheet
 from inference.pipeline.spec import ModelSpec
 from inference.version import SOFTWARE_VERSION
+
+SegmentationEncoding = Literal["BINARY", "LABELMAP"]
 
 StageProgress = Callable[[str], None]
 """Told the name of each stage as it begins."""
@@ -139,6 +141,7 @@ def analyse_series(
     progress: StageProgress = lambda stage: None,
     priority: int = 0,
     stored_keys: frozenset[str] = frozenset(),
+    encodings: tuple[SegmentationEncoding, ...] = ("BINARY",),
 ) -> SeriesOutcome:
     """Run every model whose scope fits the series; files go to ``out/<model>/``.
 
@@ -181,6 +184,7 @@ def analyse_series(
                     out / spec.name,
                     clock=StageClock(progress, before_s=dict(clock.seconds)),
                     priority=priority,
+                    encodings=encodings,
                 )
             )
         except (DicomIoError, RefusedError) as error:
@@ -202,8 +206,11 @@ def analyse(
     *,
     clock: StageClock,
     priority: int = 0,
+    encodings: tuple[SegmentationEncoding, ...] = ("BINARY",),
 ) -> Analysis:
     """Label a volume, measure the segments, and write SEG, SR, NIfTI labels and contact sheet.
+
+    ``encodings`` are the kinds of SEG that the destinations take, BINARY among them always.
 
     Raises
     ------
@@ -233,30 +240,11 @@ def analyse(
 
     out.mkdir(parents=True, exist_ok=True)
     files: dict[str, Path] = {}
-    with clock.stage("encode"):
-        segmentation = None
-        if measurements:
-            segmentation = make_segmentation(
-                volume, labels, segments, algorithm=algorithm, identity=identity
-            )
-            files["seg"] = out / "seg.dcm"
-            write_dicom(segmentation, files["seg"])
-        report = make_measurement_report(
-            volume,
-            labels,
-            segments,
-            measurements,
-            segmentation,
-            algorithm=algorithm,
-            identity=identity,
-        )
-        files["sr"] = out / "sr.dcm"
-        write_dicom(report, files["sr"])
-        del segmentation, report
-    with clock.stage("check placement"):
-        if "seg" in files:
-            check_placement(files["seg"], volume, labels, segments)
-        check_placement(files["sr"], volume, labels, segments, segmentation=files.get("seg"))
+    labelled = LabelledVolume(
+        volume=volume, labels=labels, segments=segments, measurements=measurements
+    )
+    for encoding in encodings:
+        files |= write_objects(labelled, encoding, algorithm, identity, out, clock)
     with clock.stage("write labels and sheet"):
         files["labels"] = out / "labels.nii.gz"
         write_nifti(files["labels"], labels, volume.affine_lps)
@@ -276,6 +264,72 @@ def analyse(
         ),
         report=prediction.report,
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelledVolume:
+    """A volume with its labels and what was measured of them."""
+
+    volume: Volume
+    labels: Labels
+    segments: tuple[Segment, ...]
+    measurements: tuple[Measurement, ...]
+
+
+def write_objects(
+    found: LabelledVolume,
+    encoding: SegmentationEncoding,
+    algorithm: Algorithm,
+    identity: ResultIdentity,
+    out: Path,
+    clock: StageClock,
+) -> dict[str, Path]:
+    """Write one SEG and the SR that points at it, re-read both, and compare them with the labels.
+
+    Returns the files by kind: "seg" and "sr", with "_labelmap" behind for that encoding. Where
+    nothing was found there is no SEG, and the SR says so.
+
+    Raises
+    ------
+    DicomIoError
+        An identifier is missing, or an object does not show the labels in their place.
+    """
+    suffix = "" if encoding == "BINARY" else f"_{encoding.lower()}"
+    named = replace(identity, profile=encoding.lower() if suffix else identity.profile)
+    files: dict[str, Path] = {}
+    with clock.stage("encode"):
+        segmentation = None
+        if found.measurements:
+            segmentation = make_segmentation(
+                found.volume,
+                found.labels,
+                found.segments,
+                algorithm=algorithm,
+                identity=named,
+                kind=encoding,
+            )
+            files[f"seg{suffix}"] = out / f"seg{suffix}.dcm"
+            write_dicom(segmentation, files[f"seg{suffix}"])
+        report = make_measurement_report(
+            found.volume,
+            found.labels,
+            found.segments,
+            found.measurements,
+            segmentation,
+            algorithm=algorithm,
+            identity=named,
+        )
+        files[f"sr{suffix}"] = out / f"sr{suffix}.dcm"
+        write_dicom(report, files[f"sr{suffix}"])
+        del segmentation, report
+    with clock.stage("check placement"):
+        seg = files.get(f"seg{suffix}")
+        if seg is not None:
+            check_placement(seg, found.volume, found.labels, found.segments)
+        check_placement(
+            files[f"sr{suffix}"], found.volume, found.labels, found.segments, segmentation=seg
+        )
+    return files
 
 
 def result_key(volume: Volume, spec: ModelSpec) -> str:

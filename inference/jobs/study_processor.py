@@ -12,16 +12,29 @@ from inference.domain.errors import ModelSpecError, NoApplicableModelError
 from inference.domain.ports import Predictor, Progress
 from inference.domain.result import ResultDraft, ResultState, ReusedResult
 from inference.domain.study import StudyInput
-from inference.jobs.analysis import Analysis, Refusal, SeriesOutcome, analyse_series
+from inference.jobs.analysis import (
+    Analysis,
+    Refusal,
+    SegmentationEncoding,
+    SeriesOutcome,
+    analyse_series,
+)
 from inference.pipeline.spec import ModelSpec, list_models, load_spec
 
 
 class ModelStudyProcessor:
     """The service's `StudyProcessor`: reads the stored files, runs the models, writes results."""
 
-    def __init__(self, *, model_repo: Path, predictor: Predictor) -> None:
+    def __init__(
+        self,
+        *,
+        model_repo: Path,
+        predictor: Predictor,
+        encodings: tuple[SegmentationEncoding, ...] = ("BINARY",),
+    ) -> None:
         self._model_repo = model_repo
         self._predictor = predictor
+        self._encodings = encodings
 
     def process(
         self, study: StudyInput, *, out: Path, progress: Progress
@@ -48,6 +61,7 @@ class ModelStudyProcessor:
                 progress=_stage_progress(progress, number / len(all_series), series),
                 priority=study.priority,
                 stored_keys=study.stored_keys,
+                encodings=self._encodings,
             )
             for number, series in enumerate(all_series)
         ]

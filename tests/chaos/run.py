@@ -14,6 +14,7 @@ import json
 import math
 import random
 import shutil
+import signal
 import statistics
 import sys
 import tempfile
@@ -43,6 +44,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--backend", choices=("triton", "local"), default="triton")
     parser.add_argument("--keep", action="store_true", help="keep the working folder")
     options = parser.parse_args(arguments)
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     folder = Path(tempfile.mkdtemp(prefix="clinfer-chaos-"))
     try:
         report = run(folder, options)
@@ -55,12 +57,19 @@ def main(arguments: list[str] | None = None) -> int:
 
 def run(folder: Path, options: argparse.Namespace) -> dict[str, object]:
     """Send, kill, drain, stop, check."""
+    service = ServiceProcess(folder, backend=options.backend)
+    try:
+        return _run(folder, options, service)
+    finally:
+        service.end()
+
+
+def _run(folder: Path, options: argparse.Namespace, service: ServiceProcess) -> dict[str, object]:
     began = time.monotonic()
     chance = random.Random(options.seed)  # noqa: S311 - no secret
     write_model(folder / "model_repo")
     slices = write_studies(folder / "sent", n_studies=options.studies, n_slices=options.slices)
     chance.shuffle(slices)
-    service = ServiceProcess(folder, backend=options.backend)
     senders = Senders(slices, port=service.dicom_port)
     senders.start()
     problems: list[str] = []

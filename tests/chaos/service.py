@@ -91,6 +91,11 @@ class ServiceProcess:
                 continue
         process.wait()
 
+    def end(self) -> None:
+        """Leave nothing running, whatever happened."""
+        if self._process is not None and self._process.poll() is None:
+            self.kill_tree()
+
     def stop(self, timeout_s: float = 60.0) -> int:
         """SIGTERM, and the exit code."""
         process = self._running()

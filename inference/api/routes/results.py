@@ -16,10 +16,12 @@ from inference.storage import results as result_store
 
 router = APIRouter(prefix="/v1/results", tags=["results"])
 
-Kind = Literal["seg", "sr", "labels", "sheet", "result"]
+Kind = Literal["seg", "sr", "seg_labelmap", "sr_labelmap", "labels", "sheet", "result"]
 FILE_ENDINGS: dict[str, str] = {
     "seg": ".seg.dcm",
     "sr": ".sr.dcm",
+    "seg_labelmap": ".labelmap.seg.dcm",
+    "sr_labelmap": ".labelmap.sr.dcm",
     "labels": ".nii.gz",
     "sheet": ".png",
     "result": ".json",

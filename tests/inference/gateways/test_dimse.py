@@ -100,6 +100,15 @@ def test_compressed_objects_are_taken_as_they_are(
     assert instance.transfer_syntax_uid == syntax
 
 
+def test_explicit_value_representations_are_preferred(server: DimseServer) -> None:
+    entity = AE(ae_title="CT1")
+    entity.add_requested_context(CT_IMAGE, ["1.2.840.10008.1.2", ExplicitVRLittleEndian])
+    association = entity.associate("127.0.0.1", server.port, ae_title="CLINFER")
+    (context,) = association.accepted_contexts
+    association.release()
+    assert context.transfer_syntax == [ExplicitVRLittleEndian]
+
+
 def test_equal_slices_from_five_associations_at_once_are_one(
     server: DimseServer, database: Database
 ) -> None:

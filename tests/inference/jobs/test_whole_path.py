@@ -153,3 +153,21 @@ def _misplaced_voxels(analysis: Analysis) -> int:
     wrong += int((np.asarray(labels.dataobj) != expected).sum())
     wrong += sum(abs(seen[label] - int((expected == label).sum())) for label in seen)
     return wrong
+
+
+def test_a_destination_that_takes_label_maps_gets_one_with_its_own_report(tmp_path: Path) -> None:
+    affine_lps = grid(ROTATIONS[0], SPACING_MM, SHAPE)
+    array = HU_OF_LABEL[boxes(centres(SHAPE, affine_lps))]
+    files = write_series(tmp_path / "in", array, affine_lps, "CT")
+    spec = _spec_at_spacing_of(array, affine_lps)
+    (series,) = scan(files).series
+    outcome = analyse_series(
+        series, (spec,), OnePredictor(spec), tmp_path, encodings=("BINARY", "LABELMAP")
+    )
+    (analysis,) = outcome.analyses
+    assert set(analysis.files) == {"seg", "sr", "seg_labelmap", "sr_labelmap", "labels", "sheet"}
+    binary, label_map = (pydicom.dcmread(analysis.files[k]) for k in ("seg", "seg_labelmap"))
+    assert label_map.SegmentationType == "LABELMAP"
+    assert label_map.SOPInstanceUID != binary.SOPInstanceUID
+    report = pydicom.dcmread(analysis.files["sr_labelmap"])
+    assert str(label_map.SOPInstanceUID) in str(report.CurrentRequestedProcedureEvidenceSequence)
