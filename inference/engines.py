@@ -8,7 +8,6 @@ from typing import Protocol
 
 from dicom_io.volume import Volume
 from inference.api.health import Check
-from inference.backends.local_torch import LocalPredictor
 from inference.backends.triton import TritonPredictor
 from inference.backends.triton_server import ServerState, TritonServer, TritonServerOptions
 from inference.domain.errors import BackendUnavailableError, ClinferError
@@ -109,6 +108,9 @@ class InThisProcess:
     """The same model code without a server."""
 
     def __init__(self, model_repo: Path, models: tuple[str, ...]) -> None:
+        # torch and the networks load in seconds: only where this process computes.
+        from inference.backends.local_torch import LocalPredictor
+
         self._predictor = LocalPredictor(model_repo)
         self._names = models
 
