@@ -161,6 +161,7 @@ def read_header(path: Path) -> InstanceHeader:
     """
     parsed = parse_file(path)
     header = parsed.header
+    meta = getattr(header, "file_meta", Dataset())
     return InstanceHeader(
         path=path,
         size_bytes=parsed.size_bytes,
@@ -168,7 +169,8 @@ def read_header(path: Path) -> InstanceHeader:
         study_uid=text(header, "StudyInstanceUID"),
         series_uid=text(header, "SeriesInstanceUID"),
         instance_uid=text(header, "SOPInstanceUID"),
-        sop_class_uid=text(header, "SOPClassUID"),
+        # The meta information states the same class (PS3.10 7.1) where the data set leaves it blank.
+        sop_class_uid=text(header, "SOPClassUID") or text(meta, "MediaStorageSOPClassUID"),
         modality=text(header, "Modality"),
         header=header,
         pixels=parsed.pixels,

@@ -6,6 +6,7 @@ package.
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from collections.abc import Iterable
@@ -38,7 +39,7 @@ def dcentvfy(paths: Iterable[Path]) -> list[str]:
     return [
         line
         for line in _lines(command, "dicom3tools", "")
-        if "Element=<AccessionNumber> IE <Study> versus <Series>" not in line
+        if not re.search(r"<AccessionNumber> IE <(Study|Series)> versus <(Study|Series)>", line)
         and not ("one instance" in line and any(f"<{name}>" in line for name in _TYPE_2))
     ]
 
