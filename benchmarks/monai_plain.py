@@ -17,7 +17,6 @@ import pydicom
 import torch
 from monai.data import MetaTensor, decollate_batch
 from monai.inferers import SlidingWindowInferer
-from monai.networks.nets import UNet
 from monai.transforms import (
     Activationsd,
     AsDiscreted,
@@ -31,17 +30,16 @@ from monai.transforms import (
 )
 from pydicom.sr.codedict import codes
 from pydicom.uid import generate_uid
-from safetensors.torch import load_file
+
+from inference.pipeline.network import load_network
+from inference.pipeline.spec import load_spec
 
 
 def segment_folder(dicom_folder: Path, model_folder: Path, out: Path) -> None:
     """Label one CT series and write ``seg.dcm`` into ``out``."""
     spec = tomllib.loads((model_folder / "model.toml").read_text())
     intensity = spec["preprocessing"]["intensity"]
-    n_classes = len(spec["labels"]) + 1
-    args = {name: value for name, value in spec["network"]["args"].items() if value is not None}
-    network = UNet(spatial_dims=3, in_channels=1, out_channels=n_classes, **args)
-    network.load_state_dict(load_file(model_folder / spec["weights"]["file"]))
+    network = load_network(model_folder, load_spec(model_folder))
     network.eval()
 
     before = Compose(

@@ -169,7 +169,7 @@ def read_header(path: Path) -> InstanceHeader:
         study_uid=text(header, "StudyInstanceUID"),
         series_uid=text(header, "SeriesInstanceUID"),
         instance_uid=text(header, "SOPInstanceUID"),
-        # The meta information states the same class (PS3.10 7.1) where the data set leaves it blank.
+        # Where the data set leaves it blank, the meta information says it (PS3.10 7.1).
         sop_class_uid=text(header, "SOPClassUID") or text(meta, "MediaStorageSOPClassUID"),
         modality=text(header, "Modality"),
         header=header,
