@@ -84,11 +84,13 @@ def save_segmentation(
         (pydicom.dcmread(each) for each in dicom_folder.iterdir()),
         key=lambda image: float(image.ImagePositionPatient[2]),
     )
-    # MONAI's array is (column, row, slice) in the order of its reader; find which end it began at.
-    array = labels[0].numpy().astype(np.uint8).transpose(2, 1, 0)  # (slice, row, column)
-    first_z = float((labels.affine.numpy() @ np.array([0.0, 0.0, 0.0, 1.0]))[2])
-    if abs(first_z - float(images[0].ImagePositionPatient[2])) > 0.01:
-        array = array[::-1]
+    # MONAI's axes run as its reader left them: turn them to slices up, rows back, columns left.
+    directions = np.diag([-1.0, -1.0, 1.0]) @ labels.affine.numpy()[:3, :3]
+    array = labels[0].numpy().astype(np.uint8)
+    order = [int(np.argmax(np.abs(directions[axis]))) for axis in (2, 1, 0)]
+    array = array.transpose(order)  # (slice, row, column)
+    flipped = [axis for axis in range(3) if directions[(2, 1, 0)[axis], order[axis]] < 0]
+    array = np.flip(array, flipped)
     segments = [
         hd.seg.SegmentDescription(
             segment_number=label["value"],
