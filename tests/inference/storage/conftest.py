@@ -17,7 +17,7 @@ from tests.builders.postgresql import find_binaries, running_postgresql
 def postgresql_url() -> Iterator[str]:
     binaries = find_binaries()
     if binaries is None:
-        pytest.skip("no PostgreSQL here: install the Debian package `postgresql`")
+        pytest.fail("PostgreSQL is missing: install the Debian package postgresql")
     with running_postgresql(binaries) as url:
         yield url
 
