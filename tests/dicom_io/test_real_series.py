@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK
+from pydicom.uid import CTImageStorage
 
 from dicom_io.errors import DuplicateSliceError, SliceGapError
 from dicom_io.nifti import read_nifti
@@ -90,9 +91,9 @@ def test_the_jpeg_2000_ct_without_uids_reads_and_says_that_they_are_blank(
     volume = read_volume(series_in(shared_data / "ct-dicom" / "totalseg-example-j2k"))
     assert volume.source is not None
     assert (volume.source.study_uid, volume.source.series_uid) == ("", "")
-    assert {(item.sop_class_uid, item.instance_uid) for item in volume.source.instances} == {
-        ("", "")
-    }
+    assert {item.instance_uid for item in volume.source.instances} == {""}
+    # Its SOP class is blank in the data set too; the meta information names it.
+    assert {item.sop_class_uid for item in volume.source.instances} == {CTImageStorage}
     assert len({item.sha256 for item in volume.source.instances}) == 20
 
 
