@@ -64,7 +64,8 @@ def compare(scratch: Path, shape: tuple[int, int, int], repeats: int) -> list[di
     )
     array, _, affine_lps = thorax_phantom(seed=2026, shape=shape, spacing_mm=spacing)
     study = scratch / "study"
-    write_series(study, array, affine_lps, modality="CT")
+    # MONAI's reader orders slices by InstanceNumber: files whose numbers run along the axis.
+    write_series(study, array, affine_lps, modality="CT", file_order="forward")
     runs = {
         "monai fp32": _plain(study),
         "clinfer fp32": _clinfer(study, _repo_with_precision(scratch, "fp32")),
