@@ -28,13 +28,16 @@ class Measured:
     peak_memory_mib: float
 
 
-def measure_command(command: Sequence[str], *, log: Path) -> Measured:
+def measure_command(
+    command: Sequence[str], *, log: Path, limit_mib: float | None = None
+) -> Measured:
     """Run ``command`` to its end; its output goes to ``log``.
 
     Raises
     ------
     RuntimeError
-        The command failed; the message ends with the end of its output.
+        The command failed; the message ends with the end of its output. Or it took more memory
+        than ``limit_mib`` and was ended.
     """
     shm_before = _shm_used_bytes()
     peak_bytes = 0
@@ -45,6 +48,11 @@ def measure_command(command: Sequence[str], *, log: Path) -> Measured:
         while process.poll() is None:
             shm = max(0, _shm_used_bytes() - shm_before)
             peak_bytes = max(peak_bytes, _tree_pss_bytes(tree) + shm)
+            if limit_mib is not None and peak_bytes > limit_mib * 2**20:
+                for each in (*tree.children(recursive=True), tree):
+                    each.kill()
+                process.wait()
+                raise RuntimeError(f"took more than {limit_mib:.0f} MiB of memory and was ended")
             time.sleep(SAMPLE_EVERY_S)
         wall_s = time.perf_counter() - started
     if process.returncode != 0:
