@@ -6,6 +6,7 @@ import numpy as np
 
 from cuda_kernels.accumulate import accumulate, gaussian_map
 from cuda_kernels.axis import linear_axis
+from cuda_kernels.bits import labels_present, pack_masks
 from cuda_kernels.interpolate_argmax import interpolate_argmax
 from cuda_kernels.label_statistics import label_statistics
 from cuda_kernels.merge import merge
@@ -30,3 +31,5 @@ def warm_up() -> None:
     out = np.zeros((4, 4, 4), np.uint8)
     for labels in (out, out[::-1]):
         interpolate_argmax(total, best, axes, labels)
+    labels_present(out, 1)
+    pack_masks(out, [0], [(0, 0)])

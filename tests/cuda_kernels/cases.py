@@ -17,6 +17,7 @@ from cuda_kernels.interpolate_argmax import interpolate_argmax, interpolate_argm
 from cuda_kernels.label_statistics import label_statistics, label_statistics_reference
 from cuda_kernels.merge import merge, merge_reference
 from cuda_kernels.resample import resample, resample_reference
+from tests.cuda_kernels import cases_bits
 
 Move = Callable[[Any], Any]
 
@@ -124,8 +125,9 @@ def check_label_statistics(put: Move, get: Move) -> None:
                 np.testing.assert_allclose(getattr(found, name), value, rtol=1e-9, err_msg=name)
 
 
-CHECKS = {
+CHECKS: dict[str, Callable[[Move, Move], None]] = {
     name.removeprefix("check_"): check
-    for name, check in globals().copy().items()
+    for names in (globals(), vars(cases_bits))
+    for name, check in names.copy().items()
     if name.startswith("check_")
 }

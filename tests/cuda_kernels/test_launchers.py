@@ -13,8 +13,9 @@ from monai.data.utils import compute_importance_map
 
 from cuda_kernels.accumulate import accumulate, gaussian_map
 from cuda_kernels.axis import LinearAxis, linear_axis
-from cuda_kernels.errors import KernelInputError
+from cuda_kernels.errors import KernelInputError, ThreadingLayerError
 from cuda_kernels.interpolate_argmax import interpolate_argmax
+from cuda_kernels.jit import require_omp
 from cuda_kernels.label_statistics import label_statistics
 from cuda_kernels.merge import merge
 from cuda_kernels.resample import resample
@@ -117,6 +118,31 @@ def test_torch_tensors_in_host_memory_are_not_taken_for_device_arrays() -> None:
 
     assert not is_on_device(torch.zeros(3))
     assert not is_on_device(np.zeros(3))
+
+
+def test_threads_that_are_not_openmp_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    require_omp()
+    script = (
+        "import numba\n"
+        "import numpy as np\n"
+        "numba.config.THREADING_LAYER = 'workqueue'\n"
+        "@numba.njit(parallel=True)\n"
+        "def f(x):\n"
+        "    for i in numba.prange(x.size):\n"
+        "        x[i] += 1\n"
+        "f(np.zeros(4))\n"
+        "from cuda_kernels.jit import set_threads\n"
+        "set_threads(1)\n"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+    )
+    assert run.returncode != 0
+    assert "ThreadingLayerError" in run.stderr
+    assert "must be 'omp', not 'workqueue'" in run.stderr
+    monkeypatch.setitem(sys.modules, "numba.np.ufunc.omppool", None)
+    with pytest.raises(ThreadingLayerError, match="libgomp1"):
+        require_omp()
 
 
 def test_a_second_process_finds_the_kernels_compiled() -> None:
