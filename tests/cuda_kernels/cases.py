@@ -17,7 +17,7 @@ from cuda_kernels.interpolate_argmax import interpolate_argmax, interpolate_argm
 from cuda_kernels.label_statistics import label_statistics, label_statistics_reference
 from cuda_kernels.merge import merge, merge_reference
 from cuda_kernels.resample import resample, resample_reference
-from tests.cuda_kernels import cases_bits
+from tests.cuda_kernels import cases_bits, cases_distance
 
 Move = Callable[[Any], Any]
 
@@ -119,15 +119,16 @@ def check_label_statistics(put: Move, get: Move) -> None:
         labels[labels == 2] = 0  # a label in the middle that no voxel has
         for dtype in (np.int16, np.float32):
             image = (rng.normal(size=shape) * 20 + 1000).astype(dtype)
-            found = label_statistics(put(labels), put(image), 5)
-            expected = label_statistics_reference(labels, image, 5)
+            asked = (0.0, 12.5, 50.0, 99.0, 100.0)
+            found = label_statistics(put(labels), put(image), 5, percentiles=asked)
+            expected = label_statistics_reference(labels, image, 5, asked)
             for name, value in vars(expected).items():
                 np.testing.assert_allclose(getattr(found, name), value, rtol=1e-9, err_msg=name)
 
 
 CHECKS: dict[str, Callable[[Move, Move], None]] = {
     name.removeprefix("check_"): check
-    for names in (globals(), vars(cases_bits))
+    for names in (globals(), vars(cases_bits), vars(cases_distance))
     for name, check in names.copy().items()
     if name.startswith("check_")
 }

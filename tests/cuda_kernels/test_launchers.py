@@ -152,7 +152,8 @@ def test_a_second_process_finds_the_kernels_compiled() -> None:
         "from cuda_kernels import label_statistics\n"
         "warm_up()\n"
         "kernels = [resample._resample_cpu, accumulate._accumulate_cpu, merge._merge_cpu,\n"
-        "    interpolate_argmax._interpolate_argmax_cpu, label_statistics._label_statistics_cpu]\n"
+        "    interpolate_argmax._interpolate_argmax_cpu, label_statistics._whole_cpu,\n"
+        "    label_statistics._floats_cpu]\n"
         "print(sum(sum(k.stats.cache_misses.values()) for k in kernels))\n"
     )
 
