@@ -13,7 +13,17 @@ from numpy.typing import NDArray
 
 from cuda_kernels.axis import LinearAxis
 from cuda_kernels.errors import KernelInputError
-from cuda_kernels.jit import blocks, cuda, device_view, is_on_device, jit, jit_cuda, prange
+from cuda_kernels.half import HalfType, half_values
+from cuda_kernels.jit import (
+    blocks,
+    cuda,
+    device_view,
+    is_on_device,
+    jit,
+    jit_both,
+    jit_cuda,
+    prange,
+)
 
 Float32 = NDArray[np.float32]
 Axes = tuple[LinearAxis, LinearAxis, LinearAxis]
@@ -31,9 +41,65 @@ def interpolate_argmax_reference(scores: Float32, axes: Axes) -> NDArray[np.uint
     return labels
 
 
+def _best_class(
+    scores: Any, halves: Any, values: Any,
+    z0: int, z1: int, y0: int, y1: int, x0: int, x1: int,
+    wz: Any, wy: Any, wx: Any,
+) -> int:  # fmt: skip
+    """Interpolate every class between eight scores; the first of the highest.
+
+    Scores are read from ``scores``, or by their 16 bits where there is a table of the values.
+    """
+    one = np.float32(1)
+    w00 = (one - wz) * (one - wy)
+    w01 = (one - wz) * wy
+    w10 = wz * (one - wy)
+    w11 = wz * wy
+    highest = np.float32(-np.inf)
+    label = 0
+    is_half = values.size > 0
+    for k in range(halves.shape[0] if is_half else scores.shape[0]):
+        if is_half:
+            left = (
+                w00 * values[halves[k, z0, y0, x0]]
+                + w01 * values[halves[k, z0, y1, x0]]
+                + w10 * values[halves[k, z1, y0, x0]]
+                + w11 * values[halves[k, z1, y1, x0]]
+            )
+            right = (
+                w00 * values[halves[k, z0, y0, x1]]
+                + w01 * values[halves[k, z0, y1, x1]]
+                + w10 * values[halves[k, z1, y0, x1]]
+                + w11 * values[halves[k, z1, y1, x1]]
+            )
+        else:
+            left = (
+                w00 * scores[k, z0, y0, x0]
+                + w01 * scores[k, z0, y1, x0]
+                + w10 * scores[k, z1, y0, x0]
+                + w11 * scores[k, z1, y1, x0]
+            )
+            right = (
+                w00 * scores[k, z0, y0, x1]
+                + w01 * scores[k, z0, y1, x1]
+                + w10 * scores[k, z1, y0, x1]
+                + w11 * scores[k, z1, y1, x1]
+            )
+        value = (one - wx) * left + wx * right
+        if value > highest:
+            highest = value
+            label = k
+    return label
+
+
+_best_class_cpu, _best_class_cuda = jit_both(_best_class)
+
+
 @jit
 def _interpolate_argmax_cpu(
     scores: Any,
+    halves: Any,
+    values: Any,
     best: Any,
     out: Any,
     z_low: Any, z_high: Any, z_weight: Any,
@@ -41,8 +107,7 @@ def _interpolate_argmax_cpu(
     x_low: Any, x_high: Any, x_weight: Any,
 ) -> None:  # fmt: skip
     n_z, n_y, n_x = out.shape
-    n_classes = scores.shape[0]
-    n_in = scores.shape[3]
+    n_in = best.shape[2]
     for zy in prange(n_z * n_y):
         z = zy // n_y
         y = zy % n_y
@@ -58,44 +123,24 @@ def _interpolate_argmax_cpu(
         for x in range(n_in):
             same = (a[x] == b[x]) and (a[x] == c[x]) and (a[x] == d[x])
             agreed[x] = a[x] if same else -1
-        wz = z_weight[z]
-        wy = y_weight[y]
-        w00 = (np.float32(1) - wz) * (np.float32(1) - wy)
-        w01 = (np.float32(1) - wz) * wy
-        w10 = wz * (np.float32(1) - wy)
-        w11 = wz * wy
         target = out[z, y]
         for x in range(n_x):
             x0 = x_low[x]
             x1 = x_high[x]
             label = agreed[x0]
             if label < 0 or label != agreed[x1]:
-                w = x_weight[x]
-                highest = np.float32(-np.inf)
-                label = 0
-                for k in range(n_classes):
-                    left = (
-                        w00 * scores[k, z0, y0, x0]
-                        + w01 * scores[k, z0, y1, x0]
-                        + w10 * scores[k, z1, y0, x0]
-                        + w11 * scores[k, z1, y1, x0]
-                    )
-                    right = (
-                        w00 * scores[k, z0, y0, x1]
-                        + w01 * scores[k, z0, y1, x1]
-                        + w10 * scores[k, z1, y0, x1]
-                        + w11 * scores[k, z1, y1, x1]
-                    )
-                    value = (np.float32(1) - w) * left + w * right
-                    if value > highest:
-                        highest = value
-                        label = k
+                label = _best_class_cpu(
+                    scores, halves, values, z0, z1, y0, y1, x0, x1,
+                    z_weight[z], y_weight[y], x_weight[x],
+                )  # fmt: skip
             target[x] = label
 
 
 @jit_cuda
 def _interpolate_argmax_cuda(
     scores: Any,
+    halves: Any,
+    values: Any,
     best: Any,
     out: Any,
     z_low: Any, z_high: Any, z_weight: Any,
@@ -127,42 +172,22 @@ def _interpolate_argmax_cuda(
         and label == best[z1, y1, x0]
         and label == best[z1, y1, x1]
     ):
-        one = np.float32(1)
-        wz = z_weight[z]
-        wy = y_weight[y]
-        w = x_weight[x]
-        w00 = (one - wz) * (one - wy)
-        w01 = (one - wz) * wy
-        w10 = wz * (one - wy)
-        w11 = wz * wy
-        highest = np.float32(-np.inf)
-        label = 0
-        for k in range(scores.shape[0]):
-            left = (
-                w00 * scores[k, z0, y0, x0]
-                + w01 * scores[k, z0, y1, x0]
-                + w10 * scores[k, z1, y0, x0]
-                + w11 * scores[k, z1, y1, x0]
-            )
-            right = (
-                w00 * scores[k, z0, y0, x1]
-                + w01 * scores[k, z0, y1, x1]
-                + w10 * scores[k, z1, y0, x1]
-                + w11 * scores[k, z1, y1, x1]
-            )
-            value = (one - w) * left + w * right
-            if value > highest:
-                highest = value
-                label = k
+        label = _best_class_cuda(
+            scores, halves, values, z0, z1, y0, y1, x0, x1,
+            z_weight[z], y_weight[y], x_weight[x],
+        )  # fmt: skip
     out[z, y, x] = label
 
 
-def interpolate_argmax(scores: Any, best: Any, axes: Axes, out: Any) -> None:
+def interpolate_argmax(
+    scores: Any, best: Any, axes: Axes, out: Any, *, half: HalfType | None = None
+) -> None:
     """Write the label of each output voxel, where the data is.
 
     Parameters
     ----------
-    scores : (class, D, H, W), float32; finite
+    scores : (class, D, H, W), float32, float16, or uint16 views of the type that ``half`` names;
+        finite
     best : (D, H, W), uint16: the argmax of ``scores`` over classes
     axes : how each output index is interpolated from the scores' grid
     out : of the axes' lengths, uint8 or uint16, any strides (a flipped or transposed view too)
@@ -171,6 +196,13 @@ def interpolate_argmax(scores: Any, best: Any, axes: Axes, out: Any) -> None:
     ------
     KernelInputError
     """
+    dtype = str(scores.dtype).removeprefix("torch.")
+    if dtype == "float16" and half is None and not is_on_device(scores):
+        scores, dtype, half = scores.view(np.uint16), "uint16", "fp16"
+    if dtype != ("float32" if half is None else "uint16"):
+        raise KernelInputError(
+            f"scores: dtype {dtype} with half {half}: give float32, or fp16 and bf16 as uint16"
+        )
     if tuple(scores.shape[1:]) != tuple(best.shape):
         raise KernelInputError(f"best: shape {tuple(best.shape)} is not {tuple(scores.shape[1:])}")
     if tuple(out.shape) != tuple(len(axis) for axis in axes):
@@ -181,13 +213,21 @@ def interpolate_argmax(scores: Any, best: Any, axes: Axes, out: Any) -> None:
         if axis.low.min() < 0 or axis.high.max() >= size:
             raise KernelInputError(f"axes: an index lies outside an axis of {size}")
     z, y, x = axes
+    values = np.empty(0, np.float32) if half is None else half_values(half)
+    # A kernel has one argument for each type of scores, and the other stays empty.
+    nothing = np.empty((0, 0, 0, 0), np.uint16 if half is None else np.float32)
     if is_on_device(scores):
         tables = [cuda.to_device(t) for a in axes for t in (a.low, a.high, a.weight)]
-        arrays = [device_view(a) for a in (scores, best, out)]
+        given, best_there, out_there = (device_view(a) for a in (scores, best, out))
+        empty = cuda.to_device(nothing)
+        pair = (given, empty) if half is None else (empty, given)
         n = out.shape[0] * out.shape[1] * out.shape[2]
-        _interpolate_argmax_cuda[blocks(n), 256](*arrays, *tables)
+        _interpolate_argmax_cuda[blocks(n), 256](
+            *pair, cuda.to_device(values), best_there, out_there, *tables
+        )
         return
+    wide, narrow = (scores, nothing) if half is None else (nothing, scores)
     _interpolate_argmax_cpu(
-        scores, best, out,
+        wide, narrow, values, best, out,
         z.low, z.high, z.weight, y.low, y.high, y.weight, x.low, x.high, x.weight,
     )  # fmt: skip

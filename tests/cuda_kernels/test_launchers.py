@@ -96,6 +96,10 @@ def test_merge_refuses_planes_that_are_not_there() -> None:
 def test_interpolate_argmax_refuses_what_does_not_fit() -> None:
     scores, best = np.zeros((2, 3, 4, 5), np.float32), np.zeros((3, 4, 5), np.uint16)
     out = np.zeros((3, 4, 5), np.uint8)
+    with pytest.raises(KernelInputError, match="float64 with half None"):
+        interpolate_argmax(scores.astype(np.float64), best, AXES, out)
+    with pytest.raises(KernelInputError, match="float32 with half bf16"):
+        interpolate_argmax(scores, best, AXES, out, half="bf16")
     with pytest.raises(KernelInputError, match="best"):
         interpolate_argmax(scores, best[1:], AXES, out)
     with pytest.raises(KernelInputError, match="out"):
@@ -103,6 +107,22 @@ def test_interpolate_argmax_refuses_what_does_not_fit() -> None:
     outside = LinearAxis(low=AXES[0].low, high=AXES[0].high + 1, weight=AXES[0].weight)
     with pytest.raises(KernelInputError, match="axes"):
         interpolate_argmax(scores, best, (outside, AXES[1], AXES[2]), out)
+
+
+def test_torch_bf16_and_numpy_fp16_scores_give_the_labels_of_their_values() -> None:
+    scores = torch.randn((3, 3, 4, 5), generator=torch.Generator().manual_seed(1))
+    axes = tuple(linear_axis(n, 2 * n, 0.45) for n in (3, 4, 5))
+    shape = (6, 8, 10)
+    for given, values, half in (
+        (scores.bfloat16().view(torch.uint16).numpy(), scores.bfloat16().float().numpy(), "bf16"),
+        (scores.half().numpy(), scores.half().float().numpy(), None),
+    ):
+        best = values.argmax(axis=0).astype(np.uint16)
+        found, expected = np.zeros(shape, np.uint8), np.zeros(shape, np.uint8)
+        interpolate_argmax(given, best, axes, found, half=half)
+        interpolate_argmax(values, best, axes, expected)
+        np.testing.assert_array_equal(found, expected)
+        assert len(np.unique(found)) == 3
 
 
 def test_label_statistics_refuses_a_label_too_large() -> None:
