@@ -137,9 +137,9 @@ def statistics_ways(shape: Shape3, folder: Path) -> Ways:
     image = np.random.default_rng(2).integers(-1000, 2000, shape).astype(np.int16)
     itk_image, itk_labels = map(SimpleITK.GetImageFromArray, (image, labels))
 
-    def itk() -> Any:
+    def itk(*, histograms: bool) -> Any:
         statistics = SimpleITK.LabelStatisticsImageFilter()
-        statistics.SetUseHistograms(False)
+        statistics.SetUseHistograms(histograms)  # its default is True, for the median
         statistics.Execute(itk_image, itk_labels)
         return statistics
 
@@ -159,7 +159,8 @@ def statistics_ways(shape: Shape3, folder: Path) -> Ways:
 
     runs = {
         "clinfer": lambda: label_statistics(labels, image, N_SEGMENTS + 1),
-        "SimpleITK LabelStatistics": itk,
+        "SimpleITK LabelStatistics": lambda: itk(histograms=True),
+        "SimpleITK without histograms": lambda: itk(histograms=False),
         "clinfer with percentiles": lambda: label_statistics(
             labels, image, N_SEGMENTS + 1, percentiles=(5.0, 50.0, 95.0)
         ),

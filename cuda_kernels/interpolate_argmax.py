@@ -42,50 +42,27 @@ def interpolate_argmax_reference(scores: Float32, axes: Axes) -> NDArray[np.uint
 
 
 def _best_class(
-    scores: Any, halves: Any, values: Any,
+    scores: Any,
     z0: int, z1: int, y0: int, y1: int, x0: int, x1: int,
-    wz: Any, wy: Any, wx: Any,
+    w00: Any, w01: Any, w10: Any, w11: Any, wx: Any,
 ) -> int:  # fmt: skip
-    """Interpolate every class between eight scores; the first of the highest.
-
-    Scores are read from ``scores``, or by their 16 bits where there is a table of the values.
-    """
-    one = np.float32(1)
-    w00 = (one - wz) * (one - wy)
-    w01 = (one - wz) * wy
-    w10 = wz * (one - wy)
-    w11 = wz * wy
+    """Interpolate every class between eight scores; the first of the highest."""
     highest = np.float32(-np.inf)
     label = 0
-    is_half = values.size > 0
-    for k in range(halves.shape[0] if is_half else scores.shape[0]):
-        if is_half:
-            left = (
-                w00 * values[halves[k, z0, y0, x0]]
-                + w01 * values[halves[k, z0, y1, x0]]
-                + w10 * values[halves[k, z1, y0, x0]]
-                + w11 * values[halves[k, z1, y1, x0]]
-            )
-            right = (
-                w00 * values[halves[k, z0, y0, x1]]
-                + w01 * values[halves[k, z0, y1, x1]]
-                + w10 * values[halves[k, z1, y0, x1]]
-                + w11 * values[halves[k, z1, y1, x1]]
-            )
-        else:
-            left = (
-                w00 * scores[k, z0, y0, x0]
-                + w01 * scores[k, z0, y1, x0]
-                + w10 * scores[k, z1, y0, x0]
-                + w11 * scores[k, z1, y1, x0]
-            )
-            right = (
-                w00 * scores[k, z0, y0, x1]
-                + w01 * scores[k, z0, y1, x1]
-                + w10 * scores[k, z1, y0, x1]
-                + w11 * scores[k, z1, y1, x1]
-            )
-        value = (one - wx) * left + wx * right
+    for k in range(scores.shape[0]):
+        left = (
+            w00 * scores[k, z0, y0, x0]
+            + w01 * scores[k, z0, y1, x0]
+            + w10 * scores[k, z1, y0, x0]
+            + w11 * scores[k, z1, y1, x0]
+        )
+        right = (
+            w00 * scores[k, z0, y0, x1]
+            + w01 * scores[k, z0, y1, x1]
+            + w10 * scores[k, z1, y0, x1]
+            + w11 * scores[k, z1, y1, x1]
+        )
+        value = (np.float32(1) - wx) * left + wx * right
         if value > highest:
             highest = value
             label = k
@@ -93,6 +70,37 @@ def _best_class(
 
 
 _best_class_cpu, _best_class_cuda = jit_both(_best_class)
+
+
+def _best_of_halves(
+    scores: Any, values: Any,
+    z0: int, z1: int, y0: int, y1: int, x0: int, x1: int,
+    w00: Any, w01: Any, w10: Any, w11: Any, wx: Any,
+) -> int:  # fmt: skip
+    """Do the same with scores of 16 bits, by the table of their values."""
+    highest = np.float32(-np.inf)
+    label = 0
+    for k in range(scores.shape[0]):
+        left = (
+            w00 * values[scores[k, z0, y0, x0]]
+            + w01 * values[scores[k, z0, y1, x0]]
+            + w10 * values[scores[k, z1, y0, x0]]
+            + w11 * values[scores[k, z1, y1, x0]]
+        )
+        right = (
+            w00 * values[scores[k, z0, y0, x1]]
+            + w01 * values[scores[k, z0, y1, x1]]
+            + w10 * values[scores[k, z1, y0, x1]]
+            + w11 * values[scores[k, z1, y1, x1]]
+        )
+        value = (np.float32(1) - wx) * left + wx * right
+        if value > highest:
+            highest = value
+            label = k
+    return label
+
+
+_best_of_halves_cpu, _best_of_halves_cuda = jit_both(_best_of_halves)
 
 
 @jit
@@ -123,16 +131,26 @@ def _interpolate_argmax_cpu(
         for x in range(n_in):
             same = (a[x] == b[x]) and (a[x] == c[x]) and (a[x] == d[x])
             agreed[x] = a[x] if same else -1
+        wz = z_weight[z]
+        wy = y_weight[y]
+        w00 = (np.float32(1) - wz) * (np.float32(1) - wy)
+        w01 = (np.float32(1) - wz) * wy
+        w10 = wz * (np.float32(1) - wy)
+        w11 = wz * wy
         target = out[z, y]
         for x in range(n_x):
             x0 = x_low[x]
             x1 = x_high[x]
             label = agreed[x0]
             if label < 0 or label != agreed[x1]:
-                label = _best_class_cpu(
-                    scores, halves, values, z0, z1, y0, y1, x0, x1,
-                    z_weight[z], y_weight[y], x_weight[x],
-                )  # fmt: skip
+                if values.size == 0:
+                    label = _best_class_cpu(
+                        scores, z0, z1, y0, y1, x0, x1, w00, w01, w10, w11, x_weight[x]
+                    )
+                else:
+                    label = _best_of_halves_cpu(
+                        halves, values, z0, z1, y0, y1, x0, x1, w00, w01, w10, w11, x_weight[x]
+                    )
             target[x] = label
 
 
@@ -172,10 +190,19 @@ def _interpolate_argmax_cuda(
         and label == best[z1, y1, x0]
         and label == best[z1, y1, x1]
     ):
-        label = _best_class_cuda(
-            scores, halves, values, z0, z1, y0, y1, x0, x1,
-            z_weight[z], y_weight[y], x_weight[x],
-        )  # fmt: skip
+        wz = z_weight[z]
+        wy = y_weight[y]
+        w00 = (np.float32(1) - wz) * (np.float32(1) - wy)
+        w01 = (np.float32(1) - wz) * wy
+        w10 = wz * (np.float32(1) - wy)
+        w11 = wz * wy
+        wx = x_weight[x]
+        if values.size == 0:
+            label = _best_class_cuda(scores, z0, z1, y0, y1, x0, x1, w00, w01, w10, w11, wx)
+        else:
+            label = _best_of_halves_cuda(
+                halves, values, z0, z1, y0, y1, x0, x1, w00, w01, w10, w11, wx
+            )
     out[z, y, x] = label
 
 
