@@ -10,6 +10,7 @@ from cuda_kernels.bits import labels_present, pack_masks
 from cuda_kernels.interpolate_argmax import interpolate_argmax
 from cuda_kernels.label_statistics import label_statistics
 from cuda_kernels.merge import merge
+from cuda_kernels.normalise import zscore
 from cuda_kernels.resample import resample
 from cuda_kernels.surface_distance import surface_distances
 
@@ -32,6 +33,7 @@ def warm_up() -> None:
     out = np.zeros((4, 4, 4), np.uint8)
     for labels in (out, out[::-1]):
         interpolate_argmax(total, best, axes, labels)
+    zscore(weight, 0.0, 1.0, out=weight)
     labels_present(out, 1)
     pack_masks(out, [0], [(0, 0)])
     surface_distances(out == 0, out == 0, (1.0, 1.0, 1.0))
