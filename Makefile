@@ -51,6 +51,14 @@ chaos: setup  ## kill -9 at 50 random points while 20 studies are sent
 bench: setup  ## measure against the plain MONAI way; results under benchmarks/results/
 	@$(BIN)/python -m benchmarks.end_to_end
 
+.PHONY: bench-kernels
+bench-kernels: setup  ## the kernels against MONAI, SimpleITK, SciPy, torch and edt
+	@$(BIN)/python -m benchmarks.kernels
+
+.PHONY: bench-gpu
+bench-gpu: setup  ## the CUDA kernels on a GPU: share of its memory bandwidth
+	@$(BIN)/python -m benchmarks.kernels_gpu
+
 .PHONY: serve
 serve: setup  ## the whole service on loopback
 	@$(BIN)/clinfer serve

@@ -1,4 +1,4 @@
-"""Run a command as its own process tree; say how long it took and how much memory it held.
+"""Time functions in turns, or a command as its own process tree with the memory that it held.
 
 Memory is the proportional set size (PSS) of the whole tree plus what it put into /dev/shm, so that
 pages shared by parent and children count once and shared memory is not left out.
@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,6 +58,30 @@ def measure_command(
     if process.returncode != 0:
         raise RuntimeError(f"{command[0]} ended with {process.returncode}:\n{_tail(log)}")
     return Measured(wall_s=wall_s, peak_memory_mib=peak_bytes / 2**20)
+
+
+def time_in_turns(
+    runs: Mapping[str, Callable[[], object]],
+    *,
+    repeats: int,
+    finish: Callable[[], object] = lambda: None,
+) -> dict[str, list[float]]:
+    """Run each way once a round, so that a busy moment falls on all; the first round is left out.
+
+    ``finish`` waits for a device before each reading of the clock. Returns seconds by way.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in runs}
+    for round_number in range(repeats + 1):
+        for name, run in runs.items():
+            finish()
+            started = time.perf_counter()
+            answer = run()
+            finish()
+            ended = time.perf_counter()
+            del answer
+            if round_number:
+                seconds[name].append(ended - started)
+    return seconds
 
 
 def machine() -> dict[str, object]:

@@ -28,13 +28,13 @@ class LinearAxis:
         )
 
 
-def linear_axis(n_in: int, n_out: int, step: float) -> LinearAxis:
-    """Place ``n_out`` samples at 0, step, 2 step, ... input indices; past the end, the end.
+def linear_axis(n_in: int, n_out: int, step: float, *, start: float = 0.0) -> LinearAxis:
+    """Place ``n_out`` samples at start, start + step, ... input indices; past an end, that end.
 
-    First sample centres coincide, and a sample outside takes the border's value: the convention
-    of MONAI's `Spacing` and of its inverse.
+    With ``start`` 0, first sample centres coincide; a sample outside takes the border's value:
+    the convention of MONAI's `Spacing` and of its inverse.
     """
-    place = np.clip(np.arange(n_out, dtype=np.float64) * step, 0, n_in - 1)
+    place = np.clip(np.arange(n_out, dtype=np.float64) * step + start, 0, n_in - 1)
     nearest = np.rint(place)
     place = np.where(np.abs(place - nearest) < 1e-6, nearest, place)  # 3 * 0.7 / 0.7 is 3
     low = np.floor(place).astype(np.int32)
@@ -43,3 +43,9 @@ def linear_axis(n_in: int, n_out: int, step: float) -> LinearAxis:
         high=np.minimum(low + 1, n_in - 1).astype(np.int32),
         weight=(place - low).astype(np.float32),
     )
+
+
+def nearest_indices(axis: LinearAxis) -> NDArray[np.int32]:
+    """Return the nearer of each output's two samples; a tie takes the lower index."""
+    found: NDArray[np.int32] = np.where(axis.weight > 0.5, axis.high, axis.low).astype(np.int32)
+    return found

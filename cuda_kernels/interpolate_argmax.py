@@ -13,7 +13,17 @@ from numpy.typing import NDArray
 
 from cuda_kernels.axis import LinearAxis
 from cuda_kernels.errors import KernelInputError
-from cuda_kernels.jit import blocks, cuda, device_view, is_on_device, jit, jit_cuda, prange
+from cuda_kernels.half import HalfType, half_values
+from cuda_kernels.jit import (
+    blocks,
+    cuda,
+    device_view,
+    is_on_device,
+    jit,
+    jit_both,
+    jit_cuda,
+    prange,
+)
 
 Float32 = NDArray[np.float32]
 Axes = tuple[LinearAxis, LinearAxis, LinearAxis]
@@ -31,9 +41,73 @@ def interpolate_argmax_reference(scores: Float32, axes: Axes) -> NDArray[np.uint
     return labels
 
 
+def _best_class(
+    scores: Any,
+    z0: int, z1: int, y0: int, y1: int, x0: int, x1: int,
+    w00: Any, w01: Any, w10: Any, w11: Any, wx: Any,
+) -> int:  # fmt: skip
+    """Interpolate every class between eight scores; the first of the highest."""
+    highest = np.float32(-np.inf)
+    label = 0
+    for k in range(scores.shape[0]):
+        left = (
+            w00 * scores[k, z0, y0, x0]
+            + w01 * scores[k, z0, y1, x0]
+            + w10 * scores[k, z1, y0, x0]
+            + w11 * scores[k, z1, y1, x0]
+        )
+        right = (
+            w00 * scores[k, z0, y0, x1]
+            + w01 * scores[k, z0, y1, x1]
+            + w10 * scores[k, z1, y0, x1]
+            + w11 * scores[k, z1, y1, x1]
+        )
+        value = (np.float32(1) - wx) * left + wx * right
+        if value > highest:
+            highest = value
+            label = k
+    return label
+
+
+_best_class_cpu, _best_class_cuda = jit_both(_best_class)
+
+
+def _best_of_halves(
+    scores: Any, values: Any,
+    z0: int, z1: int, y0: int, y1: int, x0: int, x1: int,
+    w00: Any, w01: Any, w10: Any, w11: Any, wx: Any,
+) -> int:  # fmt: skip
+    """Do the same with scores of 16 bits, by the table of their values."""
+    highest = np.float32(-np.inf)
+    label = 0
+    for k in range(scores.shape[0]):
+        left = (
+            w00 * values[scores[k, z0, y0, x0]]
+            + w01 * values[scores[k, z0, y1, x0]]
+            + w10 * values[scores[k, z1, y0, x0]]
+            + w11 * values[scores[k, z1, y1, x0]]
+        )
+        right = (
+            w00 * values[scores[k, z0, y0, x1]]
+            + w01 * values[scores[k, z0, y1, x1]]
+            + w10 * values[scores[k, z1, y0, x1]]
+            + w11 * values[scores[k, z1, y1, x1]]
+        )
+        value = (np.float32(1) - wx) * left + wx * right
+        if value > highest:
+            highest = value
+            label = k
+    return label
+
+
+_best_of_halves_cpu, _best_of_halves_cuda = jit_both(_best_of_halves)
+
+
 @jit
 def _interpolate_argmax_cpu(
     scores: Any,
+    halves: Any,
+    values: Any,
     best: Any,
     out: Any,
     z_low: Any, z_high: Any, z_weight: Any,
@@ -41,8 +115,7 @@ def _interpolate_argmax_cpu(
     x_low: Any, x_high: Any, x_weight: Any,
 ) -> None:  # fmt: skip
     n_z, n_y, n_x = out.shape
-    n_classes = scores.shape[0]
-    n_in = scores.shape[3]
+    n_in = best.shape[2]
     for zy in prange(n_z * n_y):
         z = zy // n_y
         y = zy % n_y
@@ -70,32 +143,22 @@ def _interpolate_argmax_cpu(
             x1 = x_high[x]
             label = agreed[x0]
             if label < 0 or label != agreed[x1]:
-                w = x_weight[x]
-                highest = np.float32(-np.inf)
-                label = 0
-                for k in range(n_classes):
-                    left = (
-                        w00 * scores[k, z0, y0, x0]
-                        + w01 * scores[k, z0, y1, x0]
-                        + w10 * scores[k, z1, y0, x0]
-                        + w11 * scores[k, z1, y1, x0]
+                if values.size == 0:
+                    label = _best_class_cpu(
+                        scores, z0, z1, y0, y1, x0, x1, w00, w01, w10, w11, x_weight[x]
                     )
-                    right = (
-                        w00 * scores[k, z0, y0, x1]
-                        + w01 * scores[k, z0, y1, x1]
-                        + w10 * scores[k, z1, y0, x1]
-                        + w11 * scores[k, z1, y1, x1]
+                else:
+                    label = _best_of_halves_cpu(
+                        halves, values, z0, z1, y0, y1, x0, x1, w00, w01, w10, w11, x_weight[x]
                     )
-                    value = (np.float32(1) - w) * left + w * right
-                    if value > highest:
-                        highest = value
-                        label = k
             target[x] = label
 
 
 @jit_cuda
 def _interpolate_argmax_cuda(
     scores: Any,
+    halves: Any,
+    values: Any,
     best: Any,
     out: Any,
     z_low: Any, z_high: Any, z_weight: Any,
@@ -127,42 +190,31 @@ def _interpolate_argmax_cuda(
         and label == best[z1, y1, x0]
         and label == best[z1, y1, x1]
     ):
-        one = np.float32(1)
         wz = z_weight[z]
         wy = y_weight[y]
-        w = x_weight[x]
-        w00 = (one - wz) * (one - wy)
-        w01 = (one - wz) * wy
-        w10 = wz * (one - wy)
+        w00 = (np.float32(1) - wz) * (np.float32(1) - wy)
+        w01 = (np.float32(1) - wz) * wy
+        w10 = wz * (np.float32(1) - wy)
         w11 = wz * wy
-        highest = np.float32(-np.inf)
-        label = 0
-        for k in range(scores.shape[0]):
-            left = (
-                w00 * scores[k, z0, y0, x0]
-                + w01 * scores[k, z0, y1, x0]
-                + w10 * scores[k, z1, y0, x0]
-                + w11 * scores[k, z1, y1, x0]
+        wx = x_weight[x]
+        if values.size == 0:
+            label = _best_class_cuda(scores, z0, z1, y0, y1, x0, x1, w00, w01, w10, w11, wx)
+        else:
+            label = _best_of_halves_cuda(
+                halves, values, z0, z1, y0, y1, x0, x1, w00, w01, w10, w11, wx
             )
-            right = (
-                w00 * scores[k, z0, y0, x1]
-                + w01 * scores[k, z0, y1, x1]
-                + w10 * scores[k, z1, y0, x1]
-                + w11 * scores[k, z1, y1, x1]
-            )
-            value = (one - w) * left + w * right
-            if value > highest:
-                highest = value
-                label = k
     out[z, y, x] = label
 
 
-def interpolate_argmax(scores: Any, best: Any, axes: Axes, out: Any) -> None:
+def interpolate_argmax(
+    scores: Any, best: Any, axes: Axes, out: Any, *, half: HalfType | None = None
+) -> None:
     """Write the label of each output voxel, where the data is.
 
     Parameters
     ----------
-    scores : (class, D, H, W), float32; finite
+    scores : (class, D, H, W), float32, float16, or uint16 views of the type that ``half`` names;
+        finite
     best : (D, H, W), uint16: the argmax of ``scores`` over classes
     axes : how each output index is interpolated from the scores' grid
     out : of the axes' lengths, uint8 or uint16, any strides (a flipped or transposed view too)
@@ -171,6 +223,13 @@ def interpolate_argmax(scores: Any, best: Any, axes: Axes, out: Any) -> None:
     ------
     KernelInputError
     """
+    dtype = str(scores.dtype).removeprefix("torch.")
+    if dtype == "float16" and half is None and not is_on_device(scores):
+        scores, dtype, half = scores.view(np.uint16), "uint16", "fp16"
+    if dtype != ("float32" if half is None else "uint16"):
+        raise KernelInputError(
+            f"scores: dtype {dtype} with half {half}: give float32, or fp16 and bf16 as uint16"
+        )
     if tuple(scores.shape[1:]) != tuple(best.shape):
         raise KernelInputError(f"best: shape {tuple(best.shape)} is not {tuple(scores.shape[1:])}")
     if tuple(out.shape) != tuple(len(axis) for axis in axes):
@@ -181,13 +240,21 @@ def interpolate_argmax(scores: Any, best: Any, axes: Axes, out: Any) -> None:
         if axis.low.min() < 0 or axis.high.max() >= size:
             raise KernelInputError(f"axes: an index lies outside an axis of {size}")
     z, y, x = axes
+    values = np.empty(0, np.float32) if half is None else half_values(half)
+    # A kernel has one argument for each type of scores, and the other stays empty.
+    nothing = np.empty((0, 0, 0, 0), np.uint16 if half is None else np.float32)
     if is_on_device(scores):
         tables = [cuda.to_device(t) for a in axes for t in (a.low, a.high, a.weight)]
-        arrays = [device_view(a) for a in (scores, best, out)]
+        given, best_there, out_there = (device_view(a) for a in (scores, best, out))
+        empty = cuda.to_device(nothing)
+        pair = (given, empty) if half is None else (empty, given)
         n = out.shape[0] * out.shape[1] * out.shape[2]
-        _interpolate_argmax_cuda[blocks(n), 256](*arrays, *tables)
+        _interpolate_argmax_cuda[blocks(n), 256](
+            *pair, cuda.to_device(values), best_there, out_there, *tables
+        )
         return
+    wide, narrow = (scores, nothing) if half is None else (nothing, scores)
     _interpolate_argmax_cpu(
-        scores, best, out,
+        wide, narrow, values, best, out,
         z.low, z.high, z.weight, y.low, y.high, y.weight, x.low, x.high, x.weight,
     )  # fmt: skip

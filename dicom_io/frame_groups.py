@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from pydicom.dataelem import RawDataElement
 from pydicom.sr.codedict import codes
@@ -23,39 +24,47 @@ _LONG_FORM = {b"SQ"}
 _PER_FRAME_GROUPS = 0x52009230
 
 
+@dataclass(frozen=True, kw_only=True)
+class SliceGroups:
+    """What all frames of one slice say alike: where they come from, and where they lie."""
+
+    derivation: bytes
+    position: bytes
+
+
+def slice_groups(position_mm: Sequence[float], reference: FrameReference | None) -> SliceGroups:
+    """Encode the functional groups that the frames of one slice share.
+
+    Parameters
+    ----------
+    position_mm : LPS centre of the frames' first pixel
+    reference : the source frame with the same pixels, or None
+    """
+    return SliceGroups(
+        derivation=_sequence(0x00089124, [] if reference is None else [_derivation(reference)]),
+        position=_sequence(
+            0x00209113, [_text(0x00200032, b"DS", "\\".join(map(decimal, position_mm)))]
+        ),
+    )
+
+
 def frame_group(
-    dimension_indices: Sequence[int],
-    position_mm: Sequence[float],
-    reference: FrameReference | None,
-    segment_number: int | None,
+    dimension_indices: Sequence[int], of_slice: SliceGroups, segment_number: int | None
 ) -> bytes:
     """Encode the functional groups of one frame.
 
     Parameters
     ----------
     dimension_indices : values for the object's Dimension Index Sequence, 1-based
-    position_mm : LPS centre of the frame's first pixel
-    reference : the source frame with the same pixels, or None
     segment_number : None for a label map, whose frames hold all segments
     """
-    groups = [
-        _sequence(0x00089124, [] if reference is None else [_derivation(reference)]),
-        _sequence(
-            0x00209111,
-            [
-                _element(
-                    0x00209157,
-                    b"UL",
-                    struct.pack(f"<{len(dimension_indices)}I", *dimension_indices),
-                )
-            ],
-        ),
-        _sequence(0x00209113, [_text(0x00200032, b"DS", "\\".join(map(decimal, position_mm)))]),
-    ]
-    if segment_number is not None:
-        identification = _element(0x0062000B, b"US", struct.pack("<H", segment_number))
-        groups.append(_sequence(0x0062000A, [identification]))
-    return b"".join(groups)
+    indices = struct.pack(f"<{len(dimension_indices)}I", *dimension_indices)
+    content = _sequence(0x00209111, [_element(0x00209157, b"UL", indices)])
+    groups = of_slice.derivation + content + of_slice.position
+    if segment_number is None:
+        return groups
+    identification = _element(0x0062000B, b"US", struct.pack("<H", segment_number))
+    return groups + _sequence(0x0062000A, [identification])
 
 
 def per_frame_groups(frames: Iterable[bytes]) -> RawDataElement:

@@ -1,14 +1,14 @@
 """Write a label map as a DICOM Segmentation on the source's own slices.
 
 BINARY, Explicit VR Little Endian by default: what viewers draw right today. highdicom makes the
-header; frames and their functional groups, where the time goes, are packed here. Reading back is in
-`segmentation_masks` and is offered here too.
+header; `cuda_kernels.bits` packs the frames, and their functional groups are encoded straight to
+bytes: there the time goes. Reading back is in `segmentation_masks` and is offered here too.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import highdicom as hd
 import numpy as np
@@ -17,8 +17,15 @@ from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.uid import CTImageStorage
 
+from cuda_kernels.bits import labels_present, pack_masks
 from dicom_io.equipment import algorithm_identification, check_names, coded, notice, stamp
-from dicom_io.frame_groups import decimal, frame_group, per_frame_groups
+from dicom_io.frame_groups import (
+    SliceGroups,
+    decimal,
+    frame_group,
+    per_frame_groups,
+    slice_groups,
+)
 from dicom_io.result_errors import ResultInputError
 from dicom_io.results import Algorithm, ResultIdentity, Segment
 from dicom_io.segmentation_masks import SegmentFrame, SegmentMasks, read_segmentation
@@ -283,20 +290,23 @@ def _set_binary_frames(
     dataset: Dataset, labels: LabelArray, grid: SliceGrid, numbers: dict[int, int]
 ) -> None:
     """Pack one bit per pixel, segment after segment, slices in their order."""
-    filled = [index for index, plane in enumerate(labels) if plane.any()]
-    groups: list[bytes] = []
-    packed = _BitStream()
+    present = labels_present(labels, max(int(labels.max()), *numbers) + 1)
+    filled = np.flatnonzero(present[:, 1:].any(axis=1)).tolist()
     # A single segment is one shared by all frames; more than one is said frame by frame.
     is_single = "SegmentIdentificationSequence" in dataset.SharedFunctionalGroupsSequence[0]
     by_number = sorted((number, label) for label, number in numbers.items())
+    slices = {index: _slice_groups(grid, index) for index in filled}
+    groups: list[bytes] = []
+    frames: list[tuple[int, int]] = []
     for order, (number, label) in enumerate(by_number, start=1):
         for position, index in enumerate(filled, start=1):
-            mask = labels[index] == label
-            if not mask.any():
-                continue
-            packed.append(mask)
-            groups.append(_group(grid, index, (order, position), None if is_single else number))
-    _set_frames(dataset, groups, packed.tobytes(), vr="OB")
+            if present[index, label]:
+                frames.append((order - 1, index))
+                groups.append(
+                    frame_group((order, position), slices[index], None if is_single else number)
+                )
+    pixels = pack_masks(labels, [label for _, label in by_number], frames)
+    _set_frames(dataset, groups, pixels.tobytes(), vr="OB")
 
 
 def _set_labelmap_frames(dataset: Dataset, labels: LabelArray, grid: SliceGrid) -> None:
@@ -304,43 +314,22 @@ def _set_labelmap_frames(dataset: Dataset, labels: LabelArray, grid: SliceGrid) 
     dtype = np.dtype(np.uint8 if dataset.BitsAllocated == 8 else "<u2")
     filled = [index for index, plane in enumerate(labels) if plane.any()]
     groups = [
-        _group(grid, index, (position,), None) for position, index in enumerate(filled, start=1)
+        frame_group((position,), _slice_groups(grid, index), None)
+        for position, index in enumerate(filled, start=1)
     ]
     pixels = b"".join(labels[index].astype(dtype, copy=False).tobytes() for index in filled)
     _set_frames(dataset, groups, pixels, vr="OB" if dtype.itemsize == 1 else "OW")
 
 
-def _group(
-    grid: SliceGrid, index: int, dimension_indices: tuple[int, ...], number: int | None
-) -> bytes:
+def _slice_groups(grid: SliceGrid, index: int) -> SliceGroups:
     reference = None if grid.references is None else grid.references[index]
-    return frame_group(dimension_indices, tuple(grid.positions_mm[index]), reference, number)
+    return slice_groups(tuple(grid.positions_mm[index]), reference)
 
 
 def _set_frames(dataset: Dataset, groups: list[bytes], pixels: bytes, *, vr: str) -> None:
     element = per_frame_groups(groups)
     dataset[element.tag] = element
     dataset.NumberOfFrames = len(groups)
-    dataset["PixelData"] = DataElement(0x7FE00010, vr, pixels + b"\0" * (len(pixels) % 2))
-
-
-class _BitStream:
-    """Bits of frames one behind another, first pixel in the lowest bit (PS3.5, section 8.1.1).
-
-    A frame need not end with a byte: what is left over waits for the next one.
-    """
-
-    def __init__(self) -> None:
-        self._parts: list[bytes] = []
-        self._rest: NDArray[Any] = np.empty(0, dtype=bool)
-
-    def append(self, mask: NDArray[np.bool_]) -> None:
-        bits = mask.reshape(-1)
-        if self._rest.size:
-            bits = np.concatenate([self._rest, bits])
-        whole = bits.size - bits.size % 8
-        self._parts.append(np.packbits(bits[:whole], bitorder="little").tobytes())
-        self._rest = bits[whole:]
-
-    def tobytes(self) -> bytes:
-        return b"".join([*self._parts, np.packbits(self._rest, bitorder="little").tobytes()])
+    if len(pixels) % 2:
+        pixels += b"\0"
+    dataset["PixelData"] = DataElement(0x7FE00010, vr, pixels)

@@ -39,7 +39,12 @@ from inference.jobs.sweep import data_folder_lock, sweep
 from inference.jobs.worker import Worker
 from inference.pipeline.spec import ModelSpec, list_models, load_spec
 from inference.settings import DestinationSettings, Settings, is_loopback
-from inference.start_checks import ServiceStartError, prepare_data_folder, refuse_shadowed_package
+from inference.start_checks import (
+    ServiceStartError,
+    prepare_data_folder,
+    refuse_shadowed_package,
+    require_kernel_threads,
+)
 from inference.storage.database import Database
 from inference.storage.objects import ObjectStore
 from inference.telemetry import Metrics, get_logger
@@ -147,6 +152,7 @@ class Service:
     def _start(self) -> None:
         settings = self._settings
         refuse_shadowed_package()
+        require_kernel_threads()
         prepare_data_folder(settings.data_dir)
         models = self._models()
         self._stack.enter_context(data_folder_lock(settings.data_dir))

@@ -1,4 +1,4 @@
-"""What is checked before anything is opened: our own packages, and the data folder."""
+"""What is checked before anything is opened: our own packages, threads, and the data folder."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from pathlib import Path
 
 import psutil
 
+from cuda_kernels.errors import ThreadingLayerError
+from cuda_kernels.jit import require_omp
 from inference.domain.errors import ClinferError
 
 NETWORK_FILE_SYSTEMS = frozenset(
@@ -76,6 +78,19 @@ def refuse_shadowed_package(search_path: list[str] | None = None) -> None:
         other = Path(entry or ".") / OUR_PACKAGE.name
         if (other / "__init__.py").is_file() and other.resolve() != OUR_PACKAGE:
             raise ShadowedPackageError(other=other.resolve())
+
+
+def require_kernel_threads() -> None:
+    """Refuse to start where the kernels' threads would not be OpenMP's: they would crash later.
+
+    Raises
+    ------
+    ServiceStartError
+    """
+    try:
+        require_omp()
+    except ThreadingLayerError as error:
+        raise ServiceStartError(str(error)) from error
 
 
 def prepare_data_folder(folder: Path) -> None:

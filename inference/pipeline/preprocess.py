@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cuda_kernels.axis import LinearAxis, linear_axis
+from cuda_kernels.nearest import resample_nearest
+from cuda_kernels.normalise import zscore
 from cuda_kernels.resample import resample
 from inference.domain.errors import RefusedError
 from inference.pipeline.spec import ClipScale, ModelSpec, Preprocessing, ZScore
@@ -215,11 +217,8 @@ def preprocess_labels(
     preprocessing = spec.preprocessing if isinstance(spec, ModelSpec) else spec
     view = to_canonical(labels, affine_lps)
     grid = model_grid(view, preprocessing)
-    nearest = (
-        np.where(axis.weight > 0.5, axis.high, axis.low)  # a tie takes the lower index
-        for axis in grid.axes_to_model()
-    )
-    return np.ascontiguousarray(view.array[np.ix_(*nearest)])
+    found: NDArray[Any] = resample_nearest(view.array, grid.axes_to_model())
+    return found
 
 
 def _checked_spacing(affine: Float64) -> Float64:
@@ -262,18 +261,16 @@ def _closest_axes(directions: Float64) -> CanonicalAxes:
 
 def _zscore(out: Float32, intensity: ZScore) -> None:
     """Normalise in place."""
-    counted = out != 0 if intensity.nonzero else np.ones((), dtype=bool)
-    values = out[counted] if intensity.nonzero else out
+    values = out[out != 0] if intensity.nonzero else out
     if values.size == 0:
         raise RefusedError("array: every voxel is 0")
+    clip = (-np.inf, np.inf)
     if intensity.percentiles is not None:
         low, high = np.percentile(values, intensity.percentiles)
-        np.clip(values, np.float32(low), np.float32(high), out=values)
+        clip = (float(np.float32(low)), float(np.float32(high)))
+        np.clip(values, clip[0], clip[1], out=values)  # of a copy where only nonzero voxels count
     mean = float(values.mean(dtype=np.float64))
     sd = float(values.std(dtype=np.float64))
     if not sd > 0:
         raise RefusedError(f"array: every voxel has the same value, {mean:g}; nothing to normalise")
-    values -= np.float32(mean)
-    values /= np.float32(sd)
-    if intensity.nonzero:
-        out[counted] = values
+    zscore(out, mean, sd, clip=clip, nonzero=intensity.nonzero, out=out)

@@ -87,3 +87,15 @@ def test_only_the_batch_module_imports_ray(repository: Path) -> None:
         if any(name.split(".")[0] == "ray" for name in _imported(path))
     ]
     assert set(importers) <= {"inference/jobs/ray_batch.py"}
+
+
+def test_no_pool_of_processes_forks(repository: Path) -> None:
+    """OpenMP's threads do not survive a fork, and a kernel in the child would hang."""
+    forking = ("os.fork(", 'get_context("fork")', "multiprocessing.Pool(", "ProcessPoolExecutor(")
+    found = [
+        (str(path.relative_to(repository)), number, line.strip())
+        for path in _modules(repository)
+        for number, line in enumerate(path.read_text().splitlines(), start=1)
+        if any(word in line for word in forking) and "mp_context=" not in line
+    ]
+    assert found == []

@@ -17,6 +17,7 @@ from cuda_kernels.interpolate_argmax import interpolate_argmax, interpolate_argm
 from cuda_kernels.label_statistics import label_statistics, label_statistics_reference
 from cuda_kernels.merge import merge, merge_reference
 from cuda_kernels.resample import resample, resample_reference
+from tests.cuda_kernels import cases_bits, cases_distance, cases_normalise, cases_resample
 
 Move = Callable[[Any], Any]
 
@@ -110,6 +111,22 @@ def check_interpolate_argmax(put: Move, get: Move) -> None:
             np.testing.assert_array_equal(get(out), expected)
 
 
+def check_interpolate_argmax_of_halves(put: Move, get: Move) -> None:
+    rng = np.random.default_rng(6)
+    scores = rng.normal(size=(3, 3, 5, 7)).astype(np.float32)
+    axes = axes_of((3, 5, 7), (0.4, 0.6, 0.3))
+    bf16 = (scores.view(np.uint32) >> 16).astype(np.uint16)  # cut, not rounded: exact bf16 values
+    for half, bits, values in (
+        ("fp16", scores.astype(np.float16).view(np.uint16), scores.astype(np.float16)),
+        ("bf16", bf16, (bf16.astype(np.uint32) << 16).view(np.float32)),
+    ):
+        exact = values.astype(np.float32)
+        best = exact.argmax(axis=0).astype(np.uint16)
+        out = put(np.zeros(tuple(len(a) for a in axes), np.uint8))
+        interpolate_argmax(put(bits), put(best), axes, out, half=half)
+        np.testing.assert_array_equal(get(out), interpolate_argmax_reference(exact, axes))
+
+
 def check_label_statistics(put: Move, get: Move) -> None:
     del get
     rng = np.random.default_rng(5)
@@ -118,14 +135,17 @@ def check_label_statistics(put: Move, get: Move) -> None:
         labels[labels == 2] = 0  # a label in the middle that no voxel has
         for dtype in (np.int16, np.float32):
             image = (rng.normal(size=shape) * 20 + 1000).astype(dtype)
-            found = label_statistics(put(labels), put(image), 5)
-            expected = label_statistics_reference(labels, image, 5)
+            asked = (0.0, 12.5, 50.0, 99.0, 100.0)
+            found = label_statistics(put(labels), put(image), 5, percentiles=asked)
+            expected = label_statistics_reference(labels, image, 5, asked)
             for name, value in vars(expected).items():
                 np.testing.assert_allclose(getattr(found, name), value, rtol=1e-9, err_msg=name)
 
 
-CHECKS = {
+MODULES = (cases_bits, cases_distance, cases_normalise, cases_resample)
+CHECKS: dict[str, Callable[[Move, Move], None]] = {
     name.removeprefix("check_"): check
-    for name, check in globals().copy().items()
+    for names in (globals(), *(vars(module) for module in MODULES))
+    for name, check in names.copy().items()
     if name.startswith("check_")
 }

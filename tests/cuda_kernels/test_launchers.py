@@ -13,8 +13,9 @@ from monai.data.utils import compute_importance_map
 
 from cuda_kernels.accumulate import accumulate, gaussian_map
 from cuda_kernels.axis import LinearAxis, linear_axis
-from cuda_kernels.errors import KernelInputError
+from cuda_kernels.errors import KernelInputError, ThreadingLayerError
 from cuda_kernels.interpolate_argmax import interpolate_argmax
+from cuda_kernels.jit import require_omp
 from cuda_kernels.label_statistics import label_statistics
 from cuda_kernels.merge import merge
 from cuda_kernels.resample import resample
@@ -95,6 +96,10 @@ def test_merge_refuses_planes_that_are_not_there() -> None:
 def test_interpolate_argmax_refuses_what_does_not_fit() -> None:
     scores, best = np.zeros((2, 3, 4, 5), np.float32), np.zeros((3, 4, 5), np.uint16)
     out = np.zeros((3, 4, 5), np.uint8)
+    with pytest.raises(KernelInputError, match="float64 with half None"):
+        interpolate_argmax(scores.astype(np.float64), best, AXES, out)
+    with pytest.raises(KernelInputError, match="float32 with half bf16"):
+        interpolate_argmax(scores, best, AXES, out, half="bf16")
     with pytest.raises(KernelInputError, match="best"):
         interpolate_argmax(scores, best[1:], AXES, out)
     with pytest.raises(KernelInputError, match="out"):
@@ -102,6 +107,22 @@ def test_interpolate_argmax_refuses_what_does_not_fit() -> None:
     outside = LinearAxis(low=AXES[0].low, high=AXES[0].high + 1, weight=AXES[0].weight)
     with pytest.raises(KernelInputError, match="axes"):
         interpolate_argmax(scores, best, (outside, AXES[1], AXES[2]), out)
+
+
+def test_torch_bf16_and_numpy_fp16_scores_give_the_labels_of_their_values() -> None:
+    scores = torch.randn((3, 3, 4, 5), generator=torch.Generator().manual_seed(1))
+    axes = tuple(linear_axis(n, 2 * n, 0.45) for n in (3, 4, 5))
+    shape = (6, 8, 10)
+    for given, values, half in (
+        (scores.bfloat16().view(torch.uint16).numpy(), scores.bfloat16().float().numpy(), "bf16"),
+        (scores.half().numpy(), scores.half().float().numpy(), None),
+    ):
+        best = values.argmax(axis=0).astype(np.uint16)
+        found, expected = np.zeros(shape, np.uint8), np.zeros(shape, np.uint8)
+        interpolate_argmax(given, best, axes, found, half=half)
+        interpolate_argmax(values, best, axes, expected)
+        np.testing.assert_array_equal(found, expected)
+        assert len(np.unique(found)) == 3
 
 
 def test_label_statistics_refuses_a_label_too_large() -> None:
@@ -119,6 +140,31 @@ def test_torch_tensors_in_host_memory_are_not_taken_for_device_arrays() -> None:
     assert not is_on_device(np.zeros(3))
 
 
+def test_threads_that_are_not_openmp_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    require_omp()
+    script = (
+        "import numba\n"
+        "import numpy as np\n"
+        "numba.config.THREADING_LAYER = 'workqueue'\n"
+        "@numba.njit(parallel=True)\n"
+        "def f(x):\n"
+        "    for i in numba.prange(x.size):\n"
+        "        x[i] += 1\n"
+        "f(np.zeros(4))\n"
+        "from cuda_kernels.jit import set_threads\n"
+        "set_threads(1)\n"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+    )
+    assert run.returncode != 0
+    assert "ThreadingLayerError" in run.stderr
+    assert "must be 'omp', not 'workqueue'" in run.stderr
+    monkeypatch.setitem(sys.modules, "numba.np.ufunc.omppool", None)
+    with pytest.raises(ThreadingLayerError, match="libgomp1"):
+        require_omp()
+
+
 def test_a_second_process_finds_the_kernels_compiled() -> None:
     script = (
         "from cuda_kernels.warm_up import warm_up\n"
@@ -126,7 +172,8 @@ def test_a_second_process_finds_the_kernels_compiled() -> None:
         "from cuda_kernels import label_statistics\n"
         "warm_up()\n"
         "kernels = [resample._resample_cpu, accumulate._accumulate_cpu, merge._merge_cpu,\n"
-        "    interpolate_argmax._interpolate_argmax_cpu, label_statistics._label_statistics_cpu]\n"
+        "    interpolate_argmax._interpolate_argmax_cpu, label_statistics._whole_cpu,\n"
+        "    label_statistics._floats_cpu]\n"
         "print(sum(sum(k.stats.cache_misses.values()) for k in kernels))\n"
     )
 

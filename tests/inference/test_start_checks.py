@@ -19,6 +19,7 @@ from inference.start_checks import (
     file_system_of,
     prepare_data_folder,
     refuse_shadowed_package,
+    require_kernel_threads,
 )
 from tests.builders.service import FakeEngine, service_settings, write_two_boxes_model
 
@@ -111,3 +112,10 @@ def test_an_engine_that_fails_to_start_stops_everything(tmp_path: Path) -> None:
     again = Service(service_settings(tmp_path), engine=FakeEngine())
     again.start()
     again.stop()
+
+
+def test_a_machine_without_openmp_is_refused_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    require_kernel_threads()
+    monkeypatch.setitem(sys.modules, "numba.np.ufunc.omppool", None)
+    with pytest.raises(ServiceStartError, match="libgomp1"):
+        require_kernel_threads()

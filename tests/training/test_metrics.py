@@ -69,3 +69,14 @@ def test_empty_masks_give_no_free_score() -> None:
     one = agreement(full, empty, np.eye(4))
     assert (one.dice, one.hd95_mm) == (0.0, None)
     assert one.predicted_ml == pytest.approx(0.06)
+
+
+def test_a_sheared_grid_is_measured_by_its_points() -> None:
+    first, second = ball((10, 12, 11), 5), ball((12, 11, 11), 6)
+    straight = np.diag([2.0, 1.0, 1.5, 1.0])
+    sheared, nearly = straight.copy(), straight.copy()
+    sheared[1, 0] = 1.2
+    nearly[1, 0] = 1e-5  # past the limit, and worth a hundred-thousandth of a slice
+    by_distance_transform = hd95_mm(first, second, straight)
+    assert hd95_mm(first, second, nearly) == pytest.approx(by_distance_transform, rel=1e-5)
+    assert hd95_mm(first, second, sheared) != pytest.approx(by_distance_transform, rel=1e-2)
