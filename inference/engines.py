@@ -11,6 +11,7 @@ from inference.api.health import Check
 from inference.backends.triton import TritonPredictor
 from inference.backends.triton_server import ServerState, TritonServer, TritonServerOptions
 from inference.domain.errors import BackendUnavailableError, ClinferError
+from inference.domain.job import Priority
 from inference.domain.ports import Prediction, Predictor
 
 READY_KEPT_S = 5.0
@@ -60,7 +61,12 @@ class EmbeddedTriton:
         self._server.stop()
 
     def predict(
-        self, model: str, volume: Volume, *, priority: int = 0, deadline_s: float | None = None
+        self,
+        model: str,
+        volume: Volume,
+        *,
+        priority: Priority = Priority.ROUTINE,
+        deadline_s: float | None = None,
     ) -> Prediction:
         """Run a model; see `Predictor`."""
         if self._predictor is None:
@@ -92,7 +98,12 @@ class TritonByAddress:
         self._predictor.close()
 
     def predict(
-        self, model: str, volume: Volume, *, priority: int = 0, deadline_s: float | None = None
+        self,
+        model: str,
+        volume: Volume,
+        *,
+        priority: Priority = Priority.ROUTINE,
+        deadline_s: float | None = None,
     ) -> Prediction:
         """Run a model; see `Predictor`."""
         return self._predictor.predict(model, volume, priority=priority, deadline_s=deadline_s)
@@ -123,7 +134,12 @@ class InThisProcess:
         """Hold nothing."""
 
     def predict(
-        self, model: str, volume: Volume, *, priority: int = 0, deadline_s: float | None = None
+        self,
+        model: str,
+        volume: Volume,
+        *,
+        priority: Priority = Priority.ROUTINE,
+        deadline_s: float | None = None,
     ) -> Prediction:
         """Run a model; see `Predictor`."""
         return self._predictor.predict(model, volume, priority=priority, deadline_s=deadline_s)

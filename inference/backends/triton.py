@@ -33,6 +33,7 @@ from inference.domain.errors import (
     ModelError,
     RefusedError,
 )
+from inference.domain.job import Priority
 from inference.domain.ports import Prediction
 from inference.pipeline.spec import ModelSpec, load_spec
 from inference.telemetry import get_logger
@@ -84,7 +85,12 @@ class TritonPredictor:
         self._stale_regions: set[str] = set()
 
     def predict(
-        self, model: str, volume: Volume, *, priority: int = 0, deadline_s: float | None = None
+        self,
+        model: str,
+        volume: Volume,
+        *,
+        priority: Priority = Priority.ROUTINE,
+        deadline_s: float | None = None,
     ) -> Prediction:
         """Return the labels of every voxel.
 
@@ -310,7 +316,7 @@ class _Question:
     spec: ModelSpec
     array: NDArray[Any]
     affine_lps: NDArray[np.float64]
-    priority: int
+    priority: Priority
     deadline_s: float | None
 
     @property

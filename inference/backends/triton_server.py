@@ -12,6 +12,7 @@ a lost connection at once, and their jobs are tried again.
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import threading
 import time
@@ -24,7 +25,7 @@ from typing import IO, Self
 from inference.backends.processes import children_of, is_running
 from inference.backends.shared_memory import remove_dead_regions
 from inference.backends.triton_channel import TritonChannel
-from inference.backends.triton_contract import MODEL_NAME
+from inference.backends.triton_contract import MODEL_NAME, TURNS_VARIABLE
 from inference.backends.triton_install import find_triton, server_environment, stage_backends
 from inference.backends.triton_launch import (
     EXIT_TIMEOUT_S,
@@ -175,7 +176,8 @@ class TritonServer:
             self._options.models,
         )
         self._environment = server_environment(install, os.environ) | {
-            TOKEN_VARIABLE: self._record.token
+            TOKEN_VARIABLE: self._record.token,
+            TURNS_VARIABLE: str(self._empty_turns_folder()),
         }
         self._set_state(ServerState.STARTING)
         self._thread = threading.Thread(
@@ -213,6 +215,13 @@ class TritonServer:
     @property
     def _record_file(self) -> Path:
         return self._folder / "server.json"
+
+    def _empty_turns_folder(self) -> Path:
+        """Make the folder in which the models agree whose turn it is; no process uses it now."""
+        folder = self._folder / "turns"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(mode=0o700)
+        return folder
 
     def _known_record(self) -> ServerRecord:
         if self._record is None:

@@ -118,7 +118,7 @@ class Worker:
                     (image.instance_uid, image.dataset_sha256) for image in images
                 ),
                 instance_paths=tuple(self.objects.path(image.sha256) for image in images),
-                priority=job.priority.value,
+                priority=job.priority,
                 model=job.model,
                 stored_keys=results.keys_of_study(connection, job.study_uid),
             )
