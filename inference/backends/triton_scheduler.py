@@ -226,13 +226,17 @@ class WindowScheduler:
             with self._changed:
                 if self._changed.wait_for(lambda: self._is_closed, timeout=_TICK_S):
                     return
-                # Under the lock, so that none of them begins to run meanwhile.
-                waiting = [entry for entry in self._queue.entries if not entry.is_busy]
-                self._queue.remove([entry for entry in waiting if self._ended_early(entry)])
-                beating = [(entry, entry in self._running) for entry in self._queue.entries]
-            for entry, is_running in beating:
-                self._beat(entry, is_running=is_running)
-            del beating, waiting
+            self._look_after_all()
+
+    def _look_after_all(self) -> None:
+        """Answer what is late or cancelled, send signs of life, and keep hold of nobody."""
+        with self._changed:
+            # Under the lock, so that none of them begins to run meanwhile.
+            waiting = [entry for entry in self._queue.entries if not entry.is_busy]
+            self._queue.remove([entry for entry in waiting if self._ended_early(entry)])
+            beating = [(entry, entry in self._running) for entry in self._queue.entries]
+        for entry, is_running in beating:
+            self._beat(entry, is_running=is_running)
 
     def _beat(self, entry: Entry, *, is_running: bool) -> None:
         now, every_s = time.monotonic(), entry.work.heartbeat_s
