@@ -51,6 +51,15 @@ chaos: setup  ## kill -9 at 50 random points while 20 studies are sent
 bench: setup  ## measure against the plain MONAI way; results under benchmarks/results/
 	@$(BIN)/python -m benchmarks.end_to_end
 
+.PHONY: bench-serving
+bench-serving: setup  ## Triton's share, two studies against one, STAT under load, studies in an hour
+	@$(BIN)/python -m benchmarks.triton_share
+	@$(BIN)/python -m benchmarks.urgency
+
+.PHONY: soak
+soak: setup  ## 1000 cycles of load, infer and unload against the real server; memory must not grow
+	@$(BIN)/python -m tests.soak.run --cycles 1000
+
 .PHONY: serve
 serve: setup  ## the whole service on loopback
 	@$(BIN)/clinfer serve

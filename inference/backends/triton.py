@@ -246,15 +246,20 @@ class TritonPredictor:
         if deadline_s is not None:
             timeout_s = min(timeout_s, deadline_s + _LATE_S)
         call = self._channel.stub.ModelStreamInfer(iter((message,)), timeout=timeout_s)
+        answer: service_pb2.ModelInferResponse | None = None
         with _Watchdog(call, self._silence_s) as watchdog:
             try:
+                # To the stream's own end: a stream that is cancelled with its last response on the
+                # way may leave its request in the server, which then cannot unload the model.
                 for response in call:
                     watchdog.alive()
                     if response.error_message:
                         raise contract.error_from_text(response.error_message)
                     if any(o.name == contract.LABELS for o in response.infer_response.outputs):
-                        return response.infer_response
+                        answer = response.infer_response
             except grpc.RpcError as error:
+                if answer is not None:
+                    return answer
                 if watchdog.has_bitten:
                     raise BackendUnavailableError(
                         f"{self._channel.address}: no sign of life for {self._silence_s} s"
@@ -262,7 +267,9 @@ class TritonPredictor:
                 raise self._error(error) from error
             finally:
                 call.cancel()
-        raise InferenceError(f"{self._channel.address}: the stream ended without labels")
+        if answer is None:
+            raise InferenceError(f"{self._channel.address}: the stream ended without labels")
+        return answer
 
     def _error(self, error: grpc.RpcError) -> ClinferError:
         """Return ours for an error of gRPC."""

@@ -87,6 +87,7 @@ class ServedModels:
         self._loading = threading.Lock()
         self._loaded: dict[str, _Loaded] = {}
         self._needed_bytes: dict[str, int] = {}
+        self._stuck: set[int] = set()
 
     @property
     def names(self) -> frozenset[str]:
@@ -101,10 +102,11 @@ class ServedModels:
                 self._loaded[name] = _Loaded(process=process)
 
     def dead(self) -> list[int]:
-        """Ids of models' processes that should be there and are not."""
+        """Ids of models' processes that should be there and are not, or the other way round."""
         with self._changed:
             pids = [loaded.process.pid for loaded in self._loaded.values()]
-        return [pid for pid in pids if not is_running(pid)]
+            stuck = sorted(self._stuck)
+        return [pid for pid in pids if not is_running(pid)] + stuck
 
     def try_each(self, names: tuple[str, ...]) -> None:
         """Load each model once, keeping what fits into the budget.
@@ -183,6 +185,9 @@ class ServedModels:
         ends = time.monotonic() + UNLOAD_TIMEOUT_S
         while is_running(loaded.process.pid):
             if time.monotonic() > ends:
+                # The server waits for a request that it lost: only a new server helps.
+                with self._changed:
+                    self._stuck.add(loaded.process.pid)
                 raise BackendUnavailableError(
                     f"model {name} was unloaded, and after {UNLOAD_TIMEOUT_S} s its process"
                     f" {loaded.process.pid} still runs"

@@ -16,6 +16,7 @@ from inference.backends.local_torch import LocalPredictor
 from inference.backends.triton_launch import TritonServerOptions
 from inference.backends.triton_models import MIB, MemoryBudgetError, ServedModels
 from inference.backends.triton_server import TritonServer
+from inference.domain.errors import BackendUnavailableError
 from inference.engines import EmbeddedTriton
 from tests.inference.backends.conftest import MANY, TINY, noise_volume
 
@@ -153,6 +154,18 @@ def test_a_model_that_was_unloaded_on_purpose_is_not_dead(server: Server) -> Non
     models.unload("a")
     assert (models.dead(), models.names) == ([], frozenset())
     assert server.log == ["+a", "-a"]
+
+
+def test_a_process_that_does_not_go_is_told_to_whoever_restarts_the_server(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models = models_of(server, None)
+    models.load("a")
+    monkeypatch.setattr(triton_models, "UNLOAD_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(triton_models, "is_running", lambda pid: True)
+    with pytest.raises(BackendUnavailableError, match="still runs"):
+        models.unload("a")
+    assert models.dead() == [1]
 
 
 def test_the_real_server_swaps_models_and_stays_within_the_budget(
