@@ -18,7 +18,7 @@ from benchmarks import serving, triton_share, urgency
 from inference.backends.triton import TritonPredictor
 from inference.domain.ports import Prediction
 
-SHAPE = (20, 48, 52)
+SHAPE = (40, 100, 104)
 
 pytestmark = pytest.mark.slow
 
