@@ -59,6 +59,15 @@ bench-kernels: setup  ## the kernels against MONAI, SimpleITK, SciPy, torch and 
 bench-gpu: setup  ## the CUDA kernels on a GPU: share of its memory bandwidth
 	@$(BIN)/python -m benchmarks.kernels_gpu
 
+.PHONY: bench-serving
+bench-serving: setup  ## Triton's share, two studies against one, STAT under load, studies in an hour
+	@$(BIN)/python -m benchmarks.triton_share
+	@$(BIN)/python -m benchmarks.urgency
+
+.PHONY: soak
+soak: setup  ## 1000 cycles of load, infer and unload against the real server; memory must not grow
+	@$(BIN)/python -m tests.soak.run --cycles 1000
+
 .PHONY: serve
 serve: setup  ## the whole service on loopback
 	@$(BIN)/clinfer serve

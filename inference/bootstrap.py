@@ -18,8 +18,8 @@ from inference.api.health import Health, database_probe, disk_probe
 from inference.api.keys import ApiKeys, AttemptLimiter, Sessions
 from inference.api.server import HttpServer, listening_socket
 from inference.api.view_cache import ViewCache
-from inference.backends.triton_server import TritonServerOptions
-from inference.domain.job import RetryPolicy
+from inference.backends.triton_launch import TritonServerOptions
+from inference.domain.job import Priority, RetryPolicy
 from inference.domain.result import Destination, DicomwebDestination, DimseDestination
 from inference.engines import EmbeddedTriton, Engine, InThisProcess, TritonByAddress
 from inference.gateways.dicomweb import Stow
@@ -194,9 +194,11 @@ class Service:
                     processor=processor,
                     destinations=destinations,
                     policy=policy,
-                    name=f"worker-{number + 1}",
+                    name=name,
+                    least_urgent=least_urgent,
+                    max_wait_s=settings.max_wait_s,
                 )
-                for number in range(settings.workers)
+                for name, least_urgent in worker_slots(settings)
             ),
             deliveries=tuple(
                 DeliveryWorker(
@@ -323,6 +325,14 @@ class Service:
         return self._parts
 
 
+def worker_slots(settings: Settings) -> tuple[tuple[str, Priority], ...]:
+    """Return the name of each worker and the least urgent jobs that it takes."""
+    return (
+        *((f"worker-{number + 1}", Priority.ROUTINE) for number in range(settings.workers)),
+        *((f"worker-stat-{number + 1}", Priority.STAT) for number in range(settings.stat_workers)),
+    )
+
+
 def make_engine(settings: Settings, models: tuple[str, ...], model_repo: Path) -> Engine:
     """Return what runs the models, as the settings say."""
     if settings.backend == "local":
@@ -330,7 +340,12 @@ def make_engine(settings: Settings, models: tuple[str, ...], model_repo: Path) -
     if settings.triton_address is not None:
         return TritonByAddress(settings.triton_address, model_repo, models)
     return EmbeddedTriton(
-        TritonServerOptions(model_repo=model_repo, models=models, data_dir=settings.data_dir)
+        TritonServerOptions(
+            model_repo=model_repo,
+            models=models,
+            data_dir=settings.data_dir,
+            model_memory_mib=settings.model_memory_mib,
+        )
     )
 
 

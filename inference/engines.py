@@ -9,8 +9,10 @@ from typing import Protocol
 from dicom_io.volume import Volume
 from inference.api.health import Check
 from inference.backends.triton import TritonPredictor
-from inference.backends.triton_server import ServerState, TritonServer, TritonServerOptions
+from inference.backends.triton_launch import TritonServerOptions
+from inference.backends.triton_server import ServerState, TritonServer
 from inference.domain.errors import BackendUnavailableError, ClinferError
+from inference.domain.job import Priority
 from inference.domain.ports import Prediction, Predictor
 
 READY_KEPT_S = 5.0
@@ -60,12 +62,18 @@ class EmbeddedTriton:
         self._server.stop()
 
     def predict(
-        self, model: str, volume: Volume, *, priority: int = 0, deadline_s: float | None = None
+        self,
+        model: str,
+        volume: Volume,
+        *,
+        priority: Priority = Priority.ROUTINE,
+        deadline_s: float | None = None,
     ) -> Prediction:
         """Run a model; see `Predictor`."""
         if self._predictor is None:
             raise BackendUnavailableError("the Triton server is starting or stopping")
-        return self._predictor.predict(model, volume, priority=priority, deadline_s=deadline_s)
+        with self._server.models.use(model):
+            return self._predictor.predict(model, volume, priority=priority, deadline_s=deadline_s)
 
     def checks(self) -> tuple[Check, ...]:
         """Return the server's state and each model's."""
@@ -74,7 +82,10 @@ class EmbeddedTriton:
         if self._server.n_restarts:
             detail += f", restarted {self._server.n_restarts} times"
         server = Check(name="triton", is_ready=state is ServerState.READY, detail=detail)
-        return (server, *self._models.checks(self._predictor))
+        if state is not ServerState.READY:
+            return (server, *self._models.checks(self._predictor))
+        resting = frozenset(self._options.models) - self._server.models.names
+        return (server, *self._models.checks(self._predictor, resting=resting))
 
 
 class TritonByAddress:
@@ -92,7 +103,12 @@ class TritonByAddress:
         self._predictor.close()
 
     def predict(
-        self, model: str, volume: Volume, *, priority: int = 0, deadline_s: float | None = None
+        self,
+        model: str,
+        volume: Volume,
+        *,
+        priority: Priority = Priority.ROUTINE,
+        deadline_s: float | None = None,
     ) -> Prediction:
         """Run a model; see `Predictor`."""
         return self._predictor.predict(model, volume, priority=priority, deadline_s=deadline_s)
@@ -123,7 +139,12 @@ class InThisProcess:
         """Hold nothing."""
 
     def predict(
-        self, model: str, volume: Volume, *, priority: int = 0, deadline_s: float | None = None
+        self,
+        model: str,
+        volume: Volume,
+        *,
+        priority: Priority = Priority.ROUTINE,
+        deadline_s: float | None = None,
     ) -> Prediction:
         """Run a model; see `Predictor`."""
         return self._predictor.predict(model, volume, priority=priority, deadline_s=deadline_s)
@@ -144,11 +165,19 @@ class _ModelChecks:
         self._asked_s = float("-inf")
         self._checks: tuple[Check, ...] = ()
 
-    def checks(self, predictor: TritonPredictor | None) -> tuple[Check, ...]:
+    def checks(
+        self, predictor: TritonPredictor | None, *, resting: frozenset[str] = frozenset()
+    ) -> tuple[Check, ...]:
+        """Ask about each; those that rest are not loaded on purpose."""
         if predictor is None:
             return tuple(Check(name=f"model {name}", is_ready=False) for name in self._names)
         if time.monotonic() - self._asked_s > READY_KEPT_S:
-            self._checks = tuple(_check_model(predictor, name) for name in self._names)
+            self._checks = tuple(
+                Check(name=f"model {name}", is_ready=True, detail="loaded at its next use")
+                if name in resting
+                else _check_model(predictor, name)
+                for name in self._names
+            )
             self._asked_s = time.monotonic()
         return self._checks
 

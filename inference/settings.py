@@ -109,7 +109,10 @@ class Settings(BaseSettings):
 
     quiet_period_s: Annotated[float, Field(gt=0, le=3600)] = 10.0
     incomplete_wait_s: Annotated[float, Field(gt=0, le=86_400)] = 60.0
-    workers: Annotated[int, Field(ge=1, le=64)] = 1
+    workers: Annotated[int, Field(ge=1, le=64)] = 2
+    stat_workers: Annotated[int, Field(ge=0, le=64)] = 1
+    max_wait_s: Annotated[float, Field(gt=0, le=604_800)] = 3600.0
+    model_memory_mib: Annotated[int, Field(ge=256)] | None = None
     job_max_tries: Annotated[int, Field(ge=1, le=20)] = 5
     stop_timeout_s: Annotated[float, Field(ge=1, le=600)] = 20.0
     destinations: tuple[DestinationSettings, ...] = ()
@@ -153,6 +156,8 @@ class Settings(BaseSettings):
             )
         if self.backend == "local" and self.triton_address is not None:
             raise ValueError("triton_address: has no meaning with backend = local")
+        if self.model_memory_mib is not None and (self.backend == "local" or self.triton_address):
+            raise ValueError("model_memory_mib: is kept by the embedded Triton only")
         names = [destination.name for destination in self.destinations]
         if len(set(names)) < len(names):
             raise ValueError("destinations: two have the same name")

@@ -17,7 +17,6 @@ sys.path[:0] = [entry for entry in _WHERE if entry and entry not in sys.path]
 import json  # noqa: E402
 import threading  # noqa: E402
 import time  # noqa: E402
-from collections.abc import Iterator  # noqa: E402
 from pathlib import Path  # noqa: E402
 from typing import Any  # noqa: E402
 
@@ -28,7 +27,9 @@ from numpy.typing import NDArray  # noqa: E402
 from inference.backends import triton_contract as contract  # noqa: E402
 from inference.backends.triton_config import labels_datatype  # noqa: E402
 from inference.backends.triton_scheduler import WindowScheduler  # noqa: E402
+from inference.backends.triton_turns import SharedMachine  # noqa: E402
 from inference.domain.errors import ClinferError, ModelError, RefusedError  # noqa: E402
+from inference.domain.job import Priority  # noqa: E402
 from inference.pipeline.spec import ModelSpec, load_spec  # noqa: E402
 
 
@@ -45,7 +46,7 @@ class TritonPythonModel:
         # Seconds to import, so not before Triton asks for the model itself.
         import torch
 
-        from inference.pipeline.engine import ready_network, run_network, use_all_cores
+        from inference.pipeline.batch import BatchRunner
         from inference.pipeline.network import load_network
 
         folder = Path(args["model_repository"])
@@ -53,15 +54,22 @@ class TritonPythonModel:
             self.spec = load_spec(folder)
             _check_config(json.loads(args["model_config"]), self.spec)
             self.device = torch.device("cpu")
-            network = load_network(folder, self.spec)
-            self.network = ready_network(network, self.spec.engine, self.device)
-            # Ready means tried: one empty window now, instead of surprises in the first study.
-            use_all_cores()
-            window = torch.zeros((1, 1, *self.spec.window.roi_size), device=self.device)
-            run_network(self.network, window, self.spec.engine)
+            self.runner = BatchRunner(load_network(folder, self.spec), self.spec, self.device)
+            # Ready means tried: one empty batch now, instead of surprises in the first study.
+            self.runner.try_out()
         except ClinferError as error:
             raise triton.TritonModelException(contract.error_text(error)) from error
-        self.scheduler = WindowScheduler()
+        turns_folder = os.environ.get(contract.TURNS_VARIABLE)
+        self.scheduler = WindowScheduler(
+            self._run_batch,
+            batch_size=self.runner.size,
+            turns=SharedMachine(Path(turns_folder), self.spec.name) if turns_folder else None,
+        )
+
+    def _run_batch(self, windows: list[Any]) -> list[tuple[Any, float]]:
+        """Return each window's logits and its share of the time."""
+        logits = self.runner.run(windows)
+        return [(one, self.runner.last_s / len(windows)) for one in logits]
 
     def execute(self, requests: list[Any]) -> None:
         """Take requests and return at once; each is answered through its response sender."""
@@ -130,32 +138,53 @@ class _Work:
         self._array: NDArray[Any] | None = _volume(request)
         self._request: Any = request  # `_array` is a view of its memory
         self.affine_lps = np.array(_input(request, contract.AFFINE_LPS), np.float64).reshape(4, 4)
-        self.priority = int(_scalar(request, contract.PRIORITY) or 0)
+        self.priority = _priority(request)
         self.deadline_s = _scalar(request, contract.DEADLINE_S)
         if self.deadline_s is not None and not self.deadline_s > 0:
             raise RefusedError(f"{contract.DEADLINE_S}: {self.deadline_s} must be above 0 s")
         self.heartbeat_s = _heartbeat_s(request)
+        self._waited_s = 0.0
+        self._first_window_s: float | None = None
 
     def is_cancelled(self) -> bool:
         return self._answer.is_cancelled()
 
-    def steps(self) -> Iterator[float]:
-        from inference.pipeline.engine import run_network, use_all_cores
+    def prepare(self) -> None:
+        from inference.pipeline.engine import use_all_cores
         from inference.pipeline.segment import Segmentation
 
         use_all_cores()
-        model, started = self._model, time.monotonic()
-        assert self._array is not None, "steps run once"
-        run = Segmentation(self._array, self.affine_lps, model.spec, device=model.device)
+        model = self._model
+        self._waited_s = time.monotonic() - self._received
+        assert self._array is not None, "a request is prepared once"
+        self._run = Segmentation(self._array, self.affine_lps, model.spec, device=model.device)
         self._array = self._request = None  # the volume's memory is free for the next request
-        while not run.is_done:
-            yield run.n_done / run.n_windows
-            run.accept(run_network(model.network, run.next_patch(), model.spec.engine))
-        done = run.finish()
+
+    @property
+    def n_left(self) -> int:
+        return self._run.n_left
+
+    @property
+    def fraction_done(self) -> float:
+        run = self._run
+        return 1.0 if run.is_done else run.n_done / run.n_windows
+
+    def next_window(self) -> Any:
+        if self._first_window_s is None:
+            self._first_window_s = time.monotonic() - self._received
+        return self._run.next_patch()
+
+    def accept(self, answer: Any) -> None:
+        logits, network_s = answer
+        self._run.accept(logits, network_s=network_s)
+
+    def finish(self) -> None:
+        done = self._run.finish()
         report = done.report | {
             "priority": self.priority,
             "server": {
-                "waited_s": round(started - self._received, 4),
+                "waited_s": round(self._waited_s, 4),
+                "first_window_s": round(self._first_window_s or 0.0, 4),
                 "total_s": round(time.monotonic() - self._received, 4),
             },
         }
@@ -208,6 +237,16 @@ def _scalar(request: Any, name: str) -> float | None:
     if array.size != 1 or not np.isfinite(array).all():
         raise RefusedError(f"{name}: one finite number is needed")
     return float(array.reshape(-1)[0])
+
+
+def _priority(request: Any) -> Priority:
+    value = _scalar(request, contract.PRIORITY)
+    if value is None:
+        return Priority.ROUTINE
+    if value not in tuple(Priority):
+        known = ", ".join(f"{one.value} ({one.name})" for one in Priority)
+        raise RefusedError(f"{contract.PRIORITY}: {value:.0f} is none of {known}")
+    return Priority(int(value))
 
 
 def _heartbeat_s(request: Any) -> float | None:

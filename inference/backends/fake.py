@@ -6,6 +6,7 @@ import numpy as np
 
 from dicom_io.volume import Volume
 from inference.domain.errors import BackendError
+from inference.domain.job import Priority
 from inference.domain.ports import Prediction
 
 
@@ -23,7 +24,12 @@ class FakePredictor:
         self.calls: list[str] = []
 
     def predict(
-        self, model: str, volume: Volume, *, priority: int = 0, deadline_s: float | None = None
+        self,
+        model: str,
+        volume: Volume,
+        *,
+        priority: Priority = Priority.ROUTINE,
+        deadline_s: float | None = None,
     ) -> Prediction:
         """Return the thresholded volume; ``priority`` and ``deadline_s`` change nothing."""
         del priority, deadline_s

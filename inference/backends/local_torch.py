@@ -12,6 +12,7 @@ from torch import nn
 
 from dicom_io.volume import Volume
 from inference.domain.errors import ModelSpecError
+from inference.domain.job import Priority
 from inference.domain.ports import Prediction
 from inference.pipeline.engine import ready_network
 from inference.pipeline.network import load_network
@@ -42,7 +43,12 @@ class LocalPredictor:
         self._running = threading.Lock()
 
     def predict(
-        self, model: str, volume: Volume, *, priority: int = 0, deadline_s: float | None = None
+        self,
+        model: str,
+        volume: Volume,
+        *,
+        priority: Priority = Priority.ROUTINE,
+        deadline_s: float | None = None,
     ) -> Prediction:
         """Return the labels of every voxel; see `Predictor`.
 

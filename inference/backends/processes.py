@@ -70,3 +70,22 @@ def _environment(pid: int) -> bytes:
         return (_PROC / str(pid) / "environ").read_bytes()
     except (FileNotFoundError, ProcessLookupError, PermissionError):
         return b""
+
+
+def arguments_of(pid: int) -> tuple[str, ...]:
+    """Command line of a process; empty where it is gone."""
+    try:
+        content = (_PROC / str(pid) / "cmdline").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return ()
+    return tuple(part.decode(errors="replace") for part in content.split(b"\0")[:-1])
+
+
+def memory_bytes(pid: int) -> int:
+    """Proportional share of memory (PSS, swap included) of a process; 0 where it is gone."""
+    try:
+        text = (_PROC / str(pid) / "smaps_rollup").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    lines = [line for line in text.splitlines() if line.startswith(("Pss:", "SwapPss:"))]
+    return sum(int(line.split()[1]) for line in lines) * 1024

@@ -33,6 +33,7 @@ from inference.domain.errors import (
     ModelError,
     RefusedError,
 )
+from inference.domain.job import Priority
 from inference.domain.ports import Prediction
 from inference.pipeline.spec import ModelSpec, load_spec
 from inference.telemetry import get_logger
@@ -84,7 +85,12 @@ class TritonPredictor:
         self._stale_regions: set[str] = set()
 
     def predict(
-        self, model: str, volume: Volume, *, priority: int = 0, deadline_s: float | None = None
+        self,
+        model: str,
+        volume: Volume,
+        *,
+        priority: Priority = Priority.ROUTINE,
+        deadline_s: float | None = None,
     ) -> Prediction:
         """Return the labels of every voxel.
 
@@ -240,15 +246,20 @@ class TritonPredictor:
         if deadline_s is not None:
             timeout_s = min(timeout_s, deadline_s + _LATE_S)
         call = self._channel.stub.ModelStreamInfer(iter((message,)), timeout=timeout_s)
+        answer: service_pb2.ModelInferResponse | None = None
         with _Watchdog(call, self._silence_s) as watchdog:
             try:
+                # To the stream's own end: a stream that is cancelled with its last response on the
+                # way may leave its request in the server, which then cannot unload the model.
                 for response in call:
                     watchdog.alive()
                     if response.error_message:
                         raise contract.error_from_text(response.error_message)
                     if any(o.name == contract.LABELS for o in response.infer_response.outputs):
-                        return response.infer_response
+                        answer = response.infer_response
             except grpc.RpcError as error:
+                if answer is not None:
+                    return answer
                 if watchdog.has_bitten:
                     raise BackendUnavailableError(
                         f"{self._channel.address}: no sign of life for {self._silence_s} s"
@@ -256,7 +267,9 @@ class TritonPredictor:
                 raise self._error(error) from error
             finally:
                 call.cancel()
-        raise InferenceError(f"{self._channel.address}: the stream ended without labels")
+        if answer is None:
+            raise InferenceError(f"{self._channel.address}: the stream ended without labels")
+        return answer
 
     def _error(self, error: grpc.RpcError) -> ClinferError:
         """Return ours for an error of gRPC."""
@@ -310,7 +323,7 @@ class _Question:
     spec: ModelSpec
     array: NDArray[Any]
     affine_lps: NDArray[np.float64]
-    priority: int
+    priority: Priority
     deadline_s: float | None
 
     @property

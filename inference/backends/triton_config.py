@@ -40,7 +40,7 @@ input [
   {{ name: "{volume_float32}", data_type: TYPE_FP32, dims: [ -1, -1, -1 ], optional: true }},
   # (slice, row, column, 1) to LPS millimetres
   {{ name: "{affine_lps}", data_type: TYPE_FP64, dims: [ 4, 4 ] }},
-  # higher goes first, between windows; 0 where absent
+  # 0 STAT, 1 urgent, 2 routine (where absent); lower goes first, between two batches of windows
   {{ name: "{priority}", data_type: TYPE_INT32, dims: [ 1 ], optional: true }},
   # seconds from the server's receipt
   {{ name: "{deadline_s}", data_type: TYPE_FP64, dims: [ 1 ], optional: true }}

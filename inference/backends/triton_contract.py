@@ -31,6 +31,10 @@ HEARTBEAT_PARAMETER = "heartbeat_s"
 """Request parameter (double, seconds): while the answer is not there, send a response that has only
 `report` this often. Without it a request has exactly one response."""
 
+TURNS_VARIABLE = "CLINFER_TURNS_FOLDER"
+"""Environment variable of a model's process: the folder in which the models of a machine agree
+whose turn it is to compute. Without it a model takes no notice of others."""
+
 MAX_LABELS_UINT8 = 255
 
 SECRET_HEADER_KEY = "clinfer-secret"  # noqa: S105 - the header's name, not its value

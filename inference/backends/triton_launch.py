@@ -6,7 +6,9 @@ import os
 import re
 import socket
 import sys
+from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import grpc
 from tritonclient.grpc import service_pb2
@@ -21,6 +23,7 @@ RESTRICTED_PROTOCOLS = "model-repository,shared-memory,trace,logging"
 EXIT_TIMEOUT_S = 2
 
 _PROBE_TIMEOUT_S = 10.0
+_MAX_LOG_BYTES = 16 * 2**20
 
 # Runs in a fresh Python that becomes the server: die with the parent, and keep files private.
 _LAUNCHER = """
@@ -39,6 +42,29 @@ class TritonStartError(BackendError):
     def __init__(self, *, problem: str, log: Path) -> None:
         self.problem, self.log = problem, log
         super().__init__(f"Triton did not start: {problem} (see {log})")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TritonServerOptions:
+    """What to serve and where.
+
+    Attributes
+    ----------
+    model_repo : folder of model folders
+    models : names of those to load; each becomes its own process
+    data_dir : the service's data folder; the server's files go to ``data_dir/triton``
+    port : of gRPC on loopback; None takes a free one
+    max_failures : failed starts in a row after which restarting ends
+    model_memory_mib : most memory of the models' processes together; None: all stay loaded
+    """
+
+    model_repo: Path
+    models: tuple[str, ...]
+    data_dir: Path
+    port: int | None = None
+    ready_timeout_s: float = 120.0
+    max_failures: int = 10
+    model_memory_mib: int | None = None
 
 
 def command_line(
@@ -105,3 +131,12 @@ def free_port() -> int:
         probe.bind((LOOPBACK, 0))
         port: int = probe.getsockname()[1]
     return port
+
+
+def open_log(path: Path) -> IO[bytes]:
+    """Open the server's log at its end; a large one is put aside first."""
+    if path.exists() and path.stat().st_size > _MAX_LOG_BYTES:
+        path.replace(path.with_suffix(".log.1"))
+    file = path.open("ab")
+    path.chmod(0o600)
+    return file

@@ -12,30 +12,32 @@ a lost connection at once, and their jobs are tried again.
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import threading
 import time
-from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Self
+from typing import Self
 
-from inference.backends.processes import children_of, is_running
 from inference.backends.shared_memory import remove_dead_regions
 from inference.backends.triton_channel import TritonChannel
-from inference.backends.triton_contract import MODEL_NAME
+from inference.backends.triton_contract import MODEL_NAME, TURNS_VARIABLE
 from inference.backends.triton_install import find_triton, server_environment, stage_backends
 from inference.backends.triton_launch import (
     EXIT_TIMEOUT_S,
     LOOPBACK,
+    TritonServerOptions,
     TritonStartError,
     command_line,
     free_port,
     is_live,
     is_model_ready,
+    open_log,
     start_problem,
 )
+from inference.backends.triton_models import MemoryBudgetError, ServedModels
 from inference.backends.triton_record import (
     TOKEN_VARIABLE,
     FolderLock,
@@ -51,7 +53,6 @@ _HEALTH_EVERY_S = 5.0
 _HEALTH_TRIES = 3
 _STABLE_AFTER_S = 60.0
 _MAX_BACKOFF_S = 30.0
-_MAX_LOG_BYTES = 16 * 2**20
 
 _log = get_logger(__name__)
 
@@ -64,27 +65,6 @@ class ServerState(Enum):
     READY = "ready"
     RESTARTING = "restarting"
     FAILED = "failed"
-
-
-@dataclass(frozen=True, kw_only=True)
-class TritonServerOptions:
-    """What to serve and where.
-
-    Attributes
-    ----------
-    model_repo : folder of model folders
-    models : names of those to load; each becomes its own process
-    data_dir : the service's data folder; the server's files go to ``data_dir/triton``
-    port : of gRPC on loopback; None takes a free one
-    max_failures : failed starts in a row after which restarting ends
-    """
-
-    model_repo: Path
-    models: tuple[str, ...]
-    data_dir: Path
-    port: int | None = None
-    ready_timeout_s: float = 120.0
-    max_failures: int = 10
 
 
 class TritonServer:
@@ -103,6 +83,7 @@ class TritonServer:
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         self._record: ServerRecord | None = None
+        self._models: ServedModels | None = None
 
     @property
     def state(self) -> ServerState:
@@ -128,6 +109,20 @@ class TritonServer:
     def secret(self) -> str:
         """The value of the header that opens the restricted interfaces; new at each start."""
         return self._known_record().secret
+
+    @property
+    def models(self) -> ServedModels:
+        """The models of the server that runs now.
+
+        Raises
+        ------
+        BackendUnavailableError
+            None runs.
+        """
+        models = self._models
+        if models is None:
+            raise BackendUnavailableError(f"the Triton server is {self._state.value}")
+        return models
 
     @property
     def log_file(self) -> Path:
@@ -172,10 +167,11 @@ class TritonServer:
             backends,
             self._record,
             self._options.model_repo,
-            self._options.models,
+            () if self._has_budget else self._options.models,
         )
         self._environment = server_environment(install, os.environ) | {
-            TOKEN_VARIABLE: self._record.token
+            TOKEN_VARIABLE: self._record.token,
+            TURNS_VARIABLE: str(self._empty_turns_folder()),
         }
         self._set_state(ServerState.STARTING)
         self._thread = threading.Thread(
@@ -213,6 +209,17 @@ class TritonServer:
     @property
     def _record_file(self) -> Path:
         return self._folder / "server.json"
+
+    @property
+    def _has_budget(self) -> bool:
+        return self._options.model_memory_mib is not None
+
+    def _empty_turns_folder(self) -> Path:
+        """Make the folder in which the models agree whose turn it is; no process uses it now."""
+        folder = self._folder / "turns"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(mode=0o700)
+        return folder
 
     def _known_record(self) -> ServerRecord:
         if self._record is None:
@@ -262,7 +269,7 @@ class TritonServer:
         """Start one server process, watch it to its end, and return why it ended."""
         record = self._known_record()
         record.write(self._record_file)
-        with self._open_log() as log:
+        with open_log(self.log_file) as log:
             log_begins = log.tell()
             process = subprocess.Popen(  # noqa: S603 - our own interpreter and the wheel's server
                 self._command,
@@ -274,15 +281,23 @@ class TritonServer:
                 start_new_session=True,
             )
         channel = TritonChannel(record.address, secret=record.secret)
+        models = ServedModels(channel, process.pid, budget_mib=self._options.model_memory_mib)
         try:
             problem = self._wait_ready(process, channel, log_begins)
             if problem is None and not self._stopping.is_set():
+                models.find_loaded()
+                if self._has_budget:
+                    models.try_each(self._options.models)
                 record.make_regions_private()
+                self._models = models
                 _log.info("the Triton server is ready", address=record.address, pid=process.pid)
                 self._set_state(ServerState.READY)
-                problem = self._watch(process, channel)
+                problem = self._watch(process, channel, models)
             return problem or BackendUnavailableError("the Triton server was stopped")
+        except (ModelError, MemoryBudgetError) as error:
+            return error
         finally:
+            self._models = None
             channel.close()
             self._end(process, record)
 
@@ -290,7 +305,7 @@ class TritonServer:
         self, process: subprocess.Popen[bytes], channel: TritonChannel, log_begins: int
     ) -> BackendError | ModelError | None:
         """Return None when every model is ready, or what is wrong."""
-        waiting = list(self._options.models)
+        waiting = [] if self._has_budget else list(self._options.models)
         ends = time.monotonic() + self._options.ready_timeout_s
         while not self._stopping.wait(_POLL_S):
             if process.poll() is not None:
@@ -307,15 +322,14 @@ class TritonServer:
         return None
 
     def _watch(
-        self, process: subprocess.Popen[bytes], channel: TritonChannel
+        self, process: subprocess.Popen[bytes], channel: TritonChannel, models: ServedModels
     ) -> BackendError | None:
         """Return what went wrong, or None when told to stop."""
-        model_processes = children_of(process.pid)
         n_silent, next_health = 0, time.monotonic() + _HEALTH_EVERY_S
         while not self._stopping.wait(_POLL_S):
             if process.poll() is not None:
                 return BackendUnavailableError(f"Triton ended with status {process.returncode}")
-            dead = [pid for pid in model_processes if not is_running(pid)]
+            dead = models.dead()
             if dead:
                 return BackendUnavailableError(f"a model's process died: {dead}")
             if time.monotonic() < next_health:
@@ -337,12 +351,3 @@ class TritonServer:
         process.kill()
         process.wait()
         record.end_processes()
-
-    def _open_log(self) -> IO[bytes]:
-        """Open the log at its end; a large one is put aside first."""
-        path = self.log_file
-        if path.exists() and path.stat().st_size > _MAX_LOG_BYTES:
-            path.replace(path.with_suffix(".log.1"))
-        file = path.open("ab")
-        path.chmod(0o600)
-        return file

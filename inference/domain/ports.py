@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dicom_io.volume import Volume
+from inference.domain.job import Priority
 from inference.domain.result import ResultDraft, ResultFile, ReusedResult
 from inference.domain.study import StudyInput
 
@@ -36,7 +37,12 @@ class Predictor(Protocol):
     """Runs a named model on a volume: volume in, labels out, on the volume's own grid."""
 
     def predict(
-        self, model: str, volume: Volume, *, priority: int = 0, deadline_s: float | None = None
+        self,
+        model: str,
+        volume: Volume,
+        *,
+        priority: Priority = Priority.ROUTINE,
+        deadline_s: float | None = None,
     ) -> Prediction:
         """Return the labels of every voxel.
 

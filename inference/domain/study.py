@@ -9,6 +9,8 @@ from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 
+from inference.domain.job import Priority
+
 
 class Channel(StrEnum):
     """The door an instance came through."""
@@ -153,7 +155,7 @@ class StudyInput:
     version: int
     input_hash: str
     instance_paths: tuple[Path, ...]
-    priority: int
+    priority: Priority
     model: str = ""
     stored_keys: frozenset[str] = frozenset()
 

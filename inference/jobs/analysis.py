@@ -28,6 +28,7 @@ from dicom_io.structured_report import make_measurement_report
 from dicom_io.volume import Volume
 from dicom_io.write import write_dicom
 from inference.domain.errors import RefusedError
+from inference.domain.job import Priority
 from inference.domain.ports import Labels, Predictor
 from inference.pipeline.applicability import applicable
 from inference.pipeline.measure import measure
@@ -139,7 +140,7 @@ def analyse_series(
     out: Path,
     *,
     progress: StageProgress = lambda stage: None,
-    priority: int = 0,
+    priority: Priority = Priority.ROUTINE,
     stored_keys: frozenset[str] = frozenset(),
     encodings: tuple[SegmentationEncoding, ...] = ("BINARY",),
 ) -> SeriesOutcome:
@@ -205,7 +206,7 @@ def analyse(
     out: Path,
     *,
     clock: StageClock,
-    priority: int = 0,
+    priority: Priority = Priority.ROUTINE,
     encodings: tuple[SegmentationEncoding, ...] = ("BINARY",),
 ) -> Analysis:
     """Label a volume, measure the segments, and write SEG, SR, NIfTI labels and contact sheet.

@@ -22,7 +22,7 @@ from inference.domain.errors import (
     NoApplicableModelError,
     RefusedError,
 )
-from inference.domain.job import Job, JobState, RetryPolicy
+from inference.domain.job import Job, JobState, Priority, RetryPolicy
 from inference.domain.ports import StudyProcessor
 from inference.domain.result import (
     Destination,
@@ -57,7 +57,11 @@ MAX_REASON_LENGTH = 2000
 
 
 class Worker:
-    """Runs jobs; several may run side by side, in one process or many."""
+    """Runs jobs; several may run side by side, in one process or many.
+
+    As many studies are in flight as there are workers: that bounds memory. ``least_urgent`` keeps
+    one free for what is as urgent as that; ``max_wait_s``: see `inference.storage.jobs.claim`.
+    """
 
     def __init__(
         self,
@@ -68,6 +72,8 @@ class Worker:
         destinations: Sequence[Destination] = (),
         policy: RetryPolicy | None = None,
         name: str = "worker",
+        least_urgent: Priority = Priority.ROUTINE,
+        max_wait_s: float | None = None,
     ) -> None:
         self.database = database
         self.objects = objects
@@ -75,6 +81,8 @@ class Worker:
         self.destinations = tuple(destinations)
         self.policy = policy or RetryPolicy()
         self.name = name
+        self.least_urgent = least_urgent
+        self.max_wait_s = max_wait_s
 
     def run(self, stop: threading.Event, *, poll_s: float = 1.0) -> None:
         """Run jobs until told to stop; the job in hand is finished first."""
@@ -89,7 +97,8 @@ class Worker:
     def run_once(self) -> bool:
         """Run one job if there is one; False: nothing was due."""
         with self.database.read() as connection:
-            if not jobs.has_work(connection, now=self.database.now(connection)):
+            now = self.database.now(connection)
+            if not jobs.has_work(connection, now=now, least_urgent=self.least_urgent):
                 return False
         claimed = self._claim()
         if claimed is None:
@@ -106,7 +115,14 @@ class Worker:
             now = self.database.now(connection)
             for lost in jobs.expired(connection, now=now):
                 record_loss(connection, lost, now=now, policy=self.policy)
-            job = jobs.claim(connection, now=now, owner=new_owner(self.name), policy=self.policy)
+            job = jobs.claim(
+                connection,
+                now=now,
+                owner=new_owner(self.name),
+                policy=self.policy,
+                least_urgent=self.least_urgent,
+                max_wait_s=self.max_wait_s,
+            )
             if job is None:
                 return None
             images = studies.list_instances(connection, job.study_uid, images_only=True)
@@ -118,7 +134,7 @@ class Worker:
                     (image.instance_uid, image.dataset_sha256) for image in images
                 ),
                 instance_paths=tuple(self.objects.path(image.sha256) for image in images),
-                priority=job.priority.value,
+                priority=job.priority,
                 model=job.model,
                 stored_keys=results.keys_of_study(connection, job.study_uid),
             )

@@ -22,7 +22,8 @@ from torch import nn
 from inference.domain.errors import InferenceError, RefusedError
 from inference.domain.ports import Labels
 from inference.pipeline.applicability import geometry_problem
-from inference.pipeline.engine import engine_name, ready_network, run_network, use_all_cores
+from inference.pipeline.batch import BatchRunner, batch_size_on
+from inference.pipeline.engine import engine_name, use_all_cores
 from inference.pipeline.postprocess import postprocess
 from inference.pipeline.preprocess import preprocess, to_canonical
 from inference.pipeline.slab import Slab
@@ -46,7 +47,7 @@ class SegmentedVolume:
     ----------
     labels : (slice, row, column) of the input, uint8 (uint16 with more than 255 labels)
     report : JSON-ready: ``timings_s`` (resample, network, merge, interpolate, postprocess,
-        total), ``n_windows``, ``engine``, ``precision``, ``device``, ``threads``,
+        total), ``n_windows``, ``batch_size``, ``engine``, ``precision``, ``device``, ``threads``,
         ``peak_memory_mib`` (of the process, so far), ``model_grid_shape``, ``model``,
         ``model_version``, ``weights_sha256``
     probability : float32 in [0, 1] on the same grid, of the one label that was asked for; before
@@ -61,8 +62,9 @@ class SegmentedVolume:
 class Segmentation:
     """One volume on its way through one model, a window at a time.
 
-    ``while not s.is_done: s.accept(run_network(network, s.next_patch(), engine))``, then
-    ``s.finish()``. Windows of one volume are in order; several volumes may be interleaved.
+    `next_patch` hands windows out in order, `accept` takes their logits back in that order, and
+    `finish` ends it. Several may be out at one time, and several volumes may be interleaved: an
+    `inference.pipeline.batch.BatchRunner` computes them together.
 
     Raises
     ------
@@ -111,10 +113,9 @@ class Segmentation:
             self._device,
             probability=wanted,
         )
-        self._next = 0
+        self._handed_out = self._next = 0
         self._resample_s = time.monotonic() - self._began
         self._network_s = 0.0
-        self._asked = self._began
 
     @property
     def n_windows(self) -> int:
@@ -131,16 +132,23 @@ class Segmentation:
         """Whether every window was merged."""
         return self._next == self.n_windows
 
+    @property
+    def n_left(self) -> int:
+        """Windows not handed out yet."""
+        return self.n_windows - self._handed_out
+
     def next_patch(self) -> torch.Tensor:
-        """Return the next window's voxels: (1, 1, D, H, W), float32, on the device."""
-        self._asked = time.monotonic()
-        z, y, x = self._plan.starts[self._next]
+        """Hand out the next window's voxels: (1, 1, D, H, W), float32, on the device."""
+        z, y, x = self._plan.starts[self._handed_out]
+        self._handed_out += 1
         d, h, w = self._plan.roi_size
         patch = torch.from_numpy(self._image[z : z + d, y : y + h, x : x + w])
         return patch[None, None].to(self._device)
 
-    def accept(self, logits: torch.Tensor) -> None:
-        """Merge the logits, (1, classes, D, H, W), of the window that was handed out last.
+    def accept(self, logits: torch.Tensor, *, network_s: float) -> None:
+        """Merge the logits, (1, classes, D, H, W), of the oldest window that is out.
+
+        ``network_s`` is this window's share of the time that the network ran.
 
         Raises
         ------
@@ -150,7 +158,7 @@ class Segmentation:
         expected = (1, self._spec.n_classes, *self._plan.roi_size)
         if tuple(logits.shape) != expected:
             raise InferenceError(f"the network gave {tuple(logits.shape)}, expected {expected}")
-        self._network_s += time.monotonic() - self._asked
+        self._network_s += network_s
         self._slab.add(logits[0], self._plan.starts[self._next])
         self._next += 1
         if self.is_done:
@@ -179,6 +187,7 @@ class Segmentation:
             "weights_sha256": self._spec.weights.sha256,
             "timings_s": {stage: round(seconds, 4) for stage, seconds in timings.items()},
             "n_windows": self.n_windows,
+            "batch_size": batch_size_on(self._spec, self._device),
             "engine": engine_name(self._device),
             "precision": self._spec.engine.precision,
             "device": str(self._device),
@@ -222,7 +231,7 @@ def segment_volume(
     """
     use_all_cores()
     where = device or torch.device("cpu")
-    ready = ready_network(network, spec.engine, where)
+    runner = BatchRunner(network, spec, where)
     segmentation = Segmentation(
         array, affine_lps, spec, device=where, probability_of=probability_of
     )
@@ -231,7 +240,9 @@ def segment_volume(
             raise StoppedError(
                 f"stopped before window {segmentation.n_done + 1} of {segmentation.n_windows}"
             )
-        segmentation.accept(run_network(ready, segmentation.next_patch(), spec.engine))
+        n_out = min(runner.size, segmentation.n_left)
+        for logits in runner.run([segmentation.next_patch() for _ in range(n_out)]):
+            segmentation.accept(logits, network_s=runner.last_s / n_out)
         if progress is not None:
             progress(segmentation.n_done, segmentation.n_windows)
     return segmentation.finish()

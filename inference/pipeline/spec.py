@@ -105,7 +105,11 @@ class Preprocessing(_Table):
 
 
 class Window(_Table):
-    """The sliding window, in voxels of the model's grid."""
+    """The sliding window, in voxels of the model's grid.
+
+    ``batch_size``: windows that the network is given at a time, always as many; None leaves it to
+    the device (`inference.pipeline.batch`).
+    """
 
     roi_size: tuple[
         Annotated[int, Field(ge=4, le=1024)],
@@ -115,6 +119,7 @@ class Window(_Table):
     overlap: Annotated[float, Field(ge=0, lt=1)] = 0.5
     merge: Literal["gaussian"] = "gaussian"
     sigma_scale: Annotated[float, Field(gt=0, le=10)] = 0.125
+    batch_size: Annotated[int, Field(ge=1, le=64)] | None = None
 
 
 class Engine(_Table):

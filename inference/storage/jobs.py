@@ -5,7 +5,18 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, insert, literal, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    case,
+    func,
+    insert,
+    literal,
+    or_,
+    select,
+    update,
+)
 
 from inference.domain.job import OPEN_JOB_STATES, Job, JobState, Priority, RetryPolicy
 from inference.domain.study import input_set_hash
@@ -104,14 +115,17 @@ def close_collection(connection: Connection, study_uid: str, *, now: datetime) -
     )
 
 
-def has_work(connection: Connection, *, now: datetime) -> bool:
+def has_work(
+    connection: Connection, *, now: datetime, least_urgent: Priority = Priority.ROUTINE
+) -> bool:
     """Whether a claim may find something; cheap, takes no lock."""
     query = (
         select(literal(1))
         .where(
             or_(
                 job.c.state.in_([state.value for state in OPEN_JOB_STATES])
-                & (job.c.run_after <= now),
+                & (job.c.run_after <= now)
+                & (job.c.priority <= least_urgent.value),
                 (job.c.state == JobState.LEASED.value) & (job.c.lease_until < now),
             )
         )
@@ -120,11 +134,21 @@ def has_work(connection: Connection, *, now: datetime) -> bool:
     return connection.execute(query).one_or_none() is not None
 
 
-def claim(connection: Connection, *, now: datetime, owner: str, policy: RetryPolicy) -> Job | None:
+def claim(
+    connection: Connection,
+    *,
+    now: datetime,
+    owner: str,
+    policy: RetryPolicy,
+    least_urgent: Priority = Priority.ROUTINE,
+    max_wait_s: float | None = None,
+) -> Job | None:
     """Lease the most urgent job that is due; its input set is fixed here.
 
     Jobs of equal priority run oldest first. ``owner`` must be new for each claim: it is the
-    fencing token.
+    fencing token. Jobs less urgent than ``least_urgent`` are left to others. One that has been due
+    for ``max_wait_s`` counts as STAT here, so that more urgent ones cannot keep it waiting for
+    good; the priority that it was given stays.
     """
     connection.execute(
         update(job)
@@ -133,8 +157,12 @@ def claim(connection: Connection, *, now: datetime, owner: str, policy: RetryPol
     )
     due = connection.execute(
         select(job.c.id, job.c.study_uid)
-        .where(job.c.state == JobState.QUEUED.value, job.c.run_after <= now)
-        .order_by(job.c.priority, job.c.run_after, job.c.id)
+        .where(
+            job.c.state == JobState.QUEUED.value,
+            job.c.run_after <= now,
+            job.c.priority <= least_urgent.value,
+        )
+        .order_by(_priority_after_waiting(now, max_wait_s), job.c.run_after, job.c.id)
         .limit(1)
     ).one_or_none()
     if due is None:
@@ -159,6 +187,13 @@ def claim(connection: Connection, *, now: datetime, owner: str, policy: RetryPol
         )
     )
     return get_job(connection, due.id)
+
+
+def _priority_after_waiting(now: datetime, max_wait_s: float | None) -> ColumnElement[Any]:
+    if max_wait_s is None:
+        return job.c.priority
+    has_waited = job.c.run_after <= now - timedelta(seconds=max_wait_s)
+    return case((has_waited, Priority.STAT.value), else_=job.c.priority)
 
 
 def renew(

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from inference.bootstrap import make_destination
+from inference.bootstrap import make_destination, worker_slots
+from inference.domain.job import Priority
 from inference.domain.result import DicomwebDestination, DimseDestination
 from inference.settings import Settings, SettingsError, is_loopback, load_settings
 
@@ -155,3 +156,18 @@ def test_every_setting_is_in_its_page(repository: Path) -> None:
     page = (repository / "docs" / "settings.md").read_text()
     missing = [name for name in Settings.model_fields if f"`{name}`" not in page]
     assert missing == []
+
+
+def test_places_are_kept_for_stat_studies() -> None:
+    assert worker_slots(load_settings({"workers": 2, "stat_workers": 1})) == (
+        ("worker-1", Priority.ROUTINE),
+        ("worker-2", Priority.ROUTINE),
+        ("worker-stat-1", Priority.STAT),
+    )
+
+
+@pytest.mark.parametrize("other", [{"backend": "local"}, {"triton_address": "triton:8001"}])
+def test_a_memory_budget_is_for_the_embedded_triton(other: dict[str, str]) -> None:
+    with pytest.raises(SettingsError) as caught:
+        load_settings({"model_memory_mib": 2000, **other})
+    assert caught.value.field == "model_memory_mib"

@@ -15,7 +15,8 @@ from safetensors.torch import save_file
 from dicom_io.volume import Volume
 from inference.backends.triton import TritonPredictor
 from inference.backends.triton_config import CONFIG_FILE, render_config
-from inference.backends.triton_server import TritonServer, TritonServerOptions
+from inference.backends.triton_launch import TritonServerOptions
+from inference.backends.triton_server import TritonServer
 from inference.pipeline.network import build_network
 from inference.pipeline.spec import SPEC_FILE, ModelSpec, parse_spec, write_spec
 

@@ -21,6 +21,7 @@ from inference.domain.errors import (
     ModelSpecError,
     ModelWeightsError,
 )
+from inference.domain.job import Priority
 from inference.domain.ports import Predictor
 from inference.pipeline.network import build_network, load_network
 from inference.pipeline.segment import segment_volume
@@ -66,7 +67,9 @@ class TestEveryPredictor:
         assert labels.dtype in (np.uint8, np.uint16)
 
     def test_the_report_is_json_and_says_what_the_port_names(self, predictor: Predictor) -> None:
-        report = predictor.predict("ct_box_seg", _volume(), priority=2, deadline_s=60.0).report
+        report = predictor.predict(
+            "ct_box_seg", _volume(), priority=Priority.ROUTINE, deadline_s=60.0
+        ).report
         named = {"timings_s", "engine", "precision", "device", "peak_memory_mib", "n_windows"}
         assert named | {"backend"} <= set(report)
         assert json.loads(json.dumps(report)) == report

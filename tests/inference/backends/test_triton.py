@@ -29,6 +29,7 @@ from inference.domain.errors import (
     ModelError,
     RefusedError,
 )
+from inference.domain.job import Priority
 from inference.pipeline.spec import SPEC_FILE
 from tests.inference.backends.conftest import (
     MANY,
@@ -129,11 +130,13 @@ class TestLabels:
         np.testing.assert_array_equal(labels, before)
 
     def test_come_with_a_report(self, predictor: TritonPredictor, tiny_repo: Path) -> None:
-        report = predictor.predict(TINY, noise_volume((19, 33, 41), np.int16), priority=4).report
+        report = predictor.predict(
+            TINY, noise_volume((19, 33, 41), np.int16), priority=Priority.URGENT
+        ).report
         assert report["backend"] == "triton"
         assert report["model"] == TINY
         assert report["device"] == "cpu"
-        assert report["priority"] == 4
+        assert report["priority"] == 1
         assert report["n_windows"] > 1
         assert report["peak_memory_mib"] > 0
         assert {"resample", "network", "total"} <= set(report["timings_s"])
@@ -147,7 +150,7 @@ class TestLabels:
         ]
         with ThreadPoolExecutor(8) as pool:
             answers = [
-                pool.submit(predictor.predict, TINY, volume, priority=k % 3)
+                pool.submit(predictor.predict, TINY, volume, priority=Priority(k % 3))
                 for k, volume in enumerate(volumes)
             ]
             found = [answer.result().labels for answer in answers]
@@ -179,7 +182,7 @@ class TestOrder:
         with slow_request(triton_server) as heartbeats:
             while next(heartbeats)["state"] != "running":
                 pass
-            by_memory.predict(TINY, noise_volume((19, 33, 41), np.int16), priority=9)
+            by_memory.predict(TINY, noise_volume((19, 33, 41), np.int16), priority=Priority.STAT)
             assert next(heartbeats)["fraction_done"] < 1.0
 
     def test_a_passed_deadline_is_an_error_and_ends_the_work(
@@ -345,6 +348,11 @@ def nan_deadline(message: Any) -> None:
     message.raw_input_contents.append(np.array([np.nan]).tobytes())
 
 
+def high_priority(message: Any) -> None:
+    message.inputs.add(name="priority", datatype="INT32", shape=[1])
+    message.raw_input_contents.append(np.array([9], np.int32).tobytes())
+
+
 def fast_heartbeat(message: Any) -> None:
     message.parameters["heartbeat_s"].double_param = 0.0
 
@@ -363,6 +371,7 @@ class TestContract:
             (empty_volume, "clinfer[refused]: volume_int16: shape (3, 0, 5)"),
             (past_deadline, "clinfer[refused]: deadline_s: -1.0"),
             (nan_deadline, "clinfer[refused]: deadline_s: one finite number"),
+            (high_priority, "clinfer[refused]: priority: 9 is none of 0 (STAT), 1 (URGENT)"),
             (fast_heartbeat, "clinfer[refused]: heartbeat_s: 0.0"),
             (flatten_volume, "unexpected shape for input 'volume_int16'"),
             (small_affine, "unexpected shape for input 'affine_lps'"),

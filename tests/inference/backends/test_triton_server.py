@@ -17,18 +17,14 @@ import pytest
 from inference.backends.processes import children_of, is_running, kill_all, with_variable
 from inference.backends.shared_memory import SHARED_MEMORY_FOLDER
 from inference.backends.triton import TritonPredictor
-from inference.backends.triton_launch import TritonStartError
+from inference.backends.triton_launch import TritonServerOptions, TritonStartError
 from inference.backends.triton_record import (
     TOKEN_VARIABLE,
     DataFolderInUseError,
     ServerRecord,
     end_orphan,
 )
-from inference.backends.triton_server import (
-    ServerState,
-    TritonServer,
-    TritonServerOptions,
-)
+from inference.backends.triton_server import ServerState, TritonServer
 from inference.domain.errors import BackendUnavailableError, ModelError
 from inference.pipeline.spec import SPEC_FILE
 from tests.inference.backends.conftest import TINY, noise_volume, tiny_table, write_model
@@ -39,7 +35,8 @@ SERVICE = """
 import os, sys, time
 from pathlib import Path
 from inference.backends import triton_launch
-from inference.backends.triton_server import TritonServer, TritonServerOptions
+from inference.backends.triton_launch import TritonServerOptions
+from inference.backends.triton_server import TritonServer
 repo, data, port, dies_along = sys.argv[1:]
 if dies_along == "no":
     triton_launch._LAUNCHER = "import os, sys; os.execv(sys.argv[2], sys.argv[2:])"

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from dicom_io.nifti import read_nifti, write_nifti
 from dicom_io.series import scan
 from dicom_io.volume import Volume
+from inference.domain.job import Priority
 from inference.domain.ports import Prediction
 from inference.jobs.analysis import Analysis, analyse_series
 from inference.pipeline.preprocess import to_canonical
@@ -50,7 +51,12 @@ class OnePredictor:
         self.spec = spec
 
     def predict(
-        self, model: str, volume: Volume, *, priority: int = 0, deadline_s: float | None = None
+        self,
+        model: str,
+        volume: Volume,
+        *,
+        priority: Priority = Priority.ROUTINE,
+        deadline_s: float | None = None,
     ) -> Prediction:
         done = segment_volume(volume.array, volume.affine_lps, self.spec, Levels(4))
         return Prediction(labels=done.labels, report=done.report)

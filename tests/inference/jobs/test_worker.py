@@ -17,7 +17,7 @@ from inference.domain.errors import (
     NoApplicableModelError,
     RefusedError,
 )
-from inference.domain.job import JobState, RetryPolicy
+from inference.domain.job import JobState, Priority, RetryPolicy
 from inference.domain.ports import Progress
 from inference.domain.result import (
     DeliveryState,
@@ -365,3 +365,51 @@ def test_the_loop_runs_until_told_to_stop(
     thread.join(5)
     assert not thread.is_alive()
     assert len(current(database)) == 1
+
+
+class TestStudiesInFlight:
+    """As many as there are workers, and a place that is kept for STAT."""
+
+    def test_a_stat_study_is_taken_up_while_every_other_place_is_busy(
+        self,
+        database: Database,
+        objects: ObjectStore,
+        processor: CountingProcessor,
+        intake: Intake,
+        sender: Sender,
+        clock: SetClock,
+    ) -> None:
+        def make(name: str, least_urgent: Priority) -> Worker:
+            return Worker(
+                database=database,
+                objects=objects,
+                processor=processor,
+                policy=POLICY,
+                name=name,
+                least_urgent=least_urgent,
+            )
+
+        ordinary, reserved = make("w", Priority.ROUTINE), make("s", Priority.STAT)
+        order: list[tuple[str, Priority]] = []
+
+        def while_the_first_runs(study: StudyInput, progress: Progress) -> None:
+            order.append((study.study_uid, study.priority))
+            if len(order) > 1:
+                return
+            assert not reserved.run_once(), "another routine study waits, and is not for it"
+            data = ct_file(study=3, slice_number=1)
+            intake.receive([data], sender=sender, priority=Priority.STAT)
+            clock.advance(5)
+            assert reserved.run_once()
+
+        processor.before = while_the_first_runs
+        send(intake, sender, clock, 1, study=1)
+        send(intake, sender, clock, 1, study=2)
+        while ordinary.run_once():
+            pass
+        # The processor is told the priority as it is: it goes on to the server.
+        assert order == [
+            (study_uid(1), Priority.ROUTINE),
+            (study_uid(3), Priority.STAT),
+            (study_uid(2), Priority.ROUTINE),
+        ]

@@ -191,7 +191,7 @@ def test_the_same_volume_gives_the_same_labels_and_interleaving_changes_nothing(
     while not all(run.is_done for run in runs):
         for run in runs:
             if not run.is_done:
-                run.accept(run_network(network, run.next_patch(), spec.engine))
+                run.accept(run_network(network, run.next_patch(), spec.engine), network_s=0.0)
     for run, expected in zip(runs, alone, strict=False):
         np.testing.assert_array_equal(run.finish().labels, expected)
 

@@ -17,9 +17,11 @@ from tests.builders.rows import instance, receive
 POLICY = RetryPolicy(max_tries=3, max_losses=4, lease_s=30.0, backoff_s=2.0)
 
 
-def claim(database: Database, owner: str = "a"):
+def claim(database: Database, owner: str = "a", **more):
     with database.write() as connection:
-        return jobs.claim(connection, now=database.now(connection), owner=owner, policy=POLICY)
+        return jobs.claim(
+            connection, now=database.now(connection), owner=owner, policy=POLICY, **more
+        )
 
 
 def test_a_quiet_period_starts_again_with_every_instance(
@@ -56,6 +58,37 @@ def test_an_urgent_job_overtakes_and_equals_run_oldest_first(
     order = [claim(database, owner).id for owner in "abcd"]
     assert order == [stat, urgent, routine, later]
     assert claim(database) is None
+
+
+def test_a_reserved_place_takes_stat_only(database: Database, clock: SetClock) -> None:
+    with database.write() as connection:
+        receive(connection, clock.now(), study=1, priority=Priority.URGENT)
+        now = clock.now()
+        assert not jobs.has_work(connection, now=now, least_urgent=Priority.STAT)
+        assert jobs.has_work(connection, now=now)
+    assert claim(database, least_urgent=Priority.STAT) is None
+    with database.write() as connection:
+        stat = receive(connection, clock.now(), study=2, priority=Priority.STAT)
+        assert jobs.has_work(connection, now=clock.now(), least_urgent=Priority.STAT)
+    assert claim(database, least_urgent=Priority.STAT).id == stat
+
+
+def test_a_job_that_waited_long_enough_goes_before_newer_stat_and_keeps_its_priority(
+    database: Database, clock: SetClock
+) -> None:
+    with database.write() as connection:
+        routine = receive(connection, clock.now(), study=1)
+    clock.advance(60)
+    with database.write() as connection:
+        stats = [
+            receive(connection, clock.now(), study=study, priority=Priority.STAT)
+            for study in (2, 3)
+        ]
+    assert claim(database, "a", max_wait_s=60.5).id == stats[0]
+    clock.advance(0.5)
+    aged = claim(database, "b", max_wait_s=60.5)
+    assert (aged.id, aged.priority) == (routine, Priority.ROUTINE)
+    assert claim(database, "c", max_wait_s=60.5).id == stats[1]
 
 
 def test_one_urgent_slice_makes_the_study_urgent_for_good(
