@@ -35,7 +35,7 @@ class MeasuredProcessor:
                 self._metrics.results.labels("", "reused").inc()
                 continue
             self._metrics.results.labels(draft.model, draft.state.value).inc()
-            for stage, seconds in draft.summary.get("timings_s", {}).items():
+            for stage, seconds in draft.summary.get("stages_s", {}).items():
                 self._metrics.stage_seconds.labels(draft.model, stage).observe(seconds)
         return made
 

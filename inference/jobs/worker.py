@@ -68,6 +68,7 @@ class Worker:
         destinations: Sequence[Destination] = (),
         policy: RetryPolicy | None = None,
         name: str = "worker",
+        model: str | None = None,
     ) -> None:
         self.database = database
         self.objects = objects
@@ -75,6 +76,8 @@ class Worker:
         self.destinations = tuple(destinations)
         self.policy = policy or RetryPolicy()
         self.name = name
+        self.model = model
+        """Take only jobs that ask for this model; None takes every job."""
 
     def run(self, stop: threading.Event, *, poll_s: float = 1.0) -> None:
         """Run jobs until told to stop; the job in hand is finished first."""
@@ -89,7 +92,8 @@ class Worker:
     def run_once(self) -> bool:
         """Run one job if there is one; False: nothing was due."""
         with self.database.read() as connection:
-            if not jobs.has_work(connection, now=self.database.now(connection)):
+            now = self.database.now(connection)
+            if not jobs.has_work(connection, now=now, model=self.model):
                 return False
         claimed = self._claim()
         if claimed is None:
@@ -106,10 +110,17 @@ class Worker:
             now = self.database.now(connection)
             for lost in jobs.expired(connection, now=now):
                 record_loss(connection, lost, now=now, policy=self.policy)
-            job = jobs.claim(connection, now=now, owner=new_owner(self.name), policy=self.policy)
+            job = jobs.claim(
+                connection,
+                now=now,
+                owner=new_owner(self.name),
+                policy=self.policy,
+                model=self.model,
+            )
             if job is None:
                 return None
             images = studies.list_instances(connection, job.study_uid, images_only=True)
+            received_at = studies.get_study(connection, job.study_uid).last_received_at
             study = StudyInput(
                 job_id=job.id,
                 study_uid=job.study_uid,
@@ -121,6 +132,8 @@ class Worker:
                 priority=job.priority.value,
                 model=job.model,
                 stored_keys=results.keys_of_study(connection, job.study_uid),
+                receive_s=max(0.0, (received_at - job.created_at).total_seconds()),
+                queue_s=max(0.0, (now - max(received_at, job.created_at)).total_seconds()),
             )
             return job, study
 

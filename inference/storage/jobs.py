@@ -104,7 +104,7 @@ def close_collection(connection: Connection, study_uid: str, *, now: datetime) -
     )
 
 
-def has_work(connection: Connection, *, now: datetime) -> bool:
+def has_work(connection: Connection, *, now: datetime, model: str | None = None) -> bool:
     """Whether a claim may find something; cheap, takes no lock."""
     query = (
         select(literal(1))
@@ -117,25 +117,36 @@ def has_work(connection: Connection, *, now: datetime) -> bool:
         )
         .limit(1)
     )
+    if model is not None:
+        query = query.where(job.c.model == model)
     return connection.execute(query).one_or_none() is not None
 
 
-def claim(connection: Connection, *, now: datetime, owner: str, policy: RetryPolicy) -> Job | None:
+def claim(
+    connection: Connection,
+    *,
+    now: datetime,
+    owner: str,
+    policy: RetryPolicy,
+    model: str | None = None,
+) -> Job | None:
     """Lease the most urgent job that is due; its input set is fixed here.
 
     Jobs of equal priority run oldest first. ``owner`` must be new for each claim: it is the
-    fencing token.
+    fencing token. ``model`` leaves jobs that do not ask for that model alone to others.
     """
     connection.execute(
         update(job)
         .where(job.c.state == JobState.COLLECTING.value, job.c.run_after <= now)
         .values(state=JobState.QUEUED.value)
     )
+    queued = select(job.c.id, job.c.study_uid).where(
+        job.c.state == JobState.QUEUED.value, job.c.run_after <= now
+    )
+    if model is not None:
+        queued = queued.where(job.c.model == model)
     due = connection.execute(
-        select(job.c.id, job.c.study_uid)
-        .where(job.c.state == JobState.QUEUED.value, job.c.run_after <= now)
-        .order_by(job.c.priority, job.c.run_after, job.c.id)
-        .limit(1)
+        queued.order_by(job.c.priority, job.c.run_after, job.c.id).limit(1)
     ).one_or_none()
     if due is None:
         return None
