@@ -100,9 +100,11 @@ class Batch:
                 self._parts.database.wait(WATCH_S)
             if self._failures:
                 raise self._failures[0]
+        except BaseException:
+            self._parts.pool.release()
+            raise
         finally:
             self.stop()
-            self._parts.pool.release()
             for thread in (*threads, feeder):
                 thread.join(10.0)
         self.report.seconds = time.monotonic() - started
