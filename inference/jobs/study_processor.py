@@ -171,4 +171,5 @@ def refused_draft(
         state=ResultState.REFUSED,
         reason_code=code,
         reason=reason,
+        summary={"stages_s": stages_of({}, receive_s=study.receive_s, queue_s=study.queue_s)},
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, insert, literal, or_, select, update
+from sqlalchemy import Connection, Row, func, insert, literal, or_, select, tuple_, update
 
 from inference.domain.job import OPEN_JOB_STATES, Job, JobState, Priority, RetryPolicy
 from inference.domain.study import input_set_hash
@@ -380,6 +380,20 @@ def list_jobs(
     if before_id is not None:
         query = query.where(job.c.id < before_id)
     return tuple(_as_job(row) for row in connection.execute(query))
+
+
+def count_before(connection: Connection, waiting: Job) -> int:
+    """Return how many queued jobs a claim would take before this one."""
+    key = tuple_(
+        literal(waiting.priority.value),
+        literal(waiting.run_after, job.c.run_after.type),
+        literal(waiting.id),
+    )
+    query = select(func.count()).where(
+        job.c.state == JobState.QUEUED.value,
+        tuple_(job.c.priority, job.c.run_after, job.c.id) < key,
+    )
+    return int(connection.execute(query).scalar_one())
 
 
 def count_by_state(connection: Connection) -> dict[JobState, int]:
