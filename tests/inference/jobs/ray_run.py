@@ -118,7 +118,10 @@ def run_own(folder: Path) -> dict[str, Any]:
         "second": second,
         "pinned": seen,
         "listening": listening,
-        "has_dashboard": any("dashboard.py" in command for command in commands),
+        "has_dashboard": any(
+            "dashboard.py" in command and "--disable-frontend" not in command
+            for command in commands
+        ),
         "left_processes": [" ".join(each.cmdline()) for each in me.children(recursive=True)],
         "session_is_left": Path(session).exists(),
     }
@@ -135,16 +138,20 @@ def run_without_token(folder: Path) -> dict[str, Any]:
         address = ray.get_runtime_context().gcs_address
         code = f"import ray; ray.init({address!r}, log_to_driver=False); print('LET IN')"
         asked = {}
-        for mode, token in (("disabled", ""), ("token", "0" * 64)):
+        for who, mode, token in (
+            ("right token", "token", os.environ["RAY_AUTH_TOKEN"]),
+            ("no token", "disabled", ""),
+            ("another token", "token", "0" * 64),
+        ):
             variables = os.environ | {"RAY_AUTH_MODE": mode, "RAY_AUTH_TOKEN": token}
             try:
                 done = subprocess.run(
                     [sys.executable, "-c", code],
                     env=variables, capture_output=True, text=True, timeout=60, check=False,
                 )  # fmt: skip
-                asked[mode] = "LET IN" in done.stdout
+                asked[who] = "LET IN" in done.stdout
             except subprocess.TimeoutExpired:
-                asked[mode] = False
+                asked[who] = False
     return {"let_in": asked}
 
 
