@@ -51,6 +51,10 @@ chaos: setup  ## kill -9 at 50 random points while 20 studies are sent
 bench: setup  ## measure against the plain MONAI way; results under benchmarks/results/
 	@$(BIN)/python -m benchmarks.end_to_end
 
+.PHONY: bench-batch
+bench-batch: setup  ## `clinfer batch` on one and two workers; results under benchmarks/results/
+	@$(BIN)/python -m benchmarks.batch
+
 .PHONY: serve
 serve: setup  ## the whole service on loopback
 	@$(BIN)/clinfer serve
