@@ -34,6 +34,7 @@ MORE_IN_FLIGHT = 2
 
 OUTCOMES = ("finding", "no_finding", "not_applicable", "refused", "failed", "not_fetched")
 MOST_LISTED = 20
+EXIT_INTERRUPTED = 130
 
 
 def batch(
@@ -78,11 +79,16 @@ def batch(
     is_quiet = sys.stderr.isatty() and settings.log_level == "info"  # lines would tear the bar
     configure_logging("error" if is_quiet else settings.log_level, settings.log_format)
     chosen = _source(source, settings, filters=where or [], listed_at=from_)
-    with ExitStack() as stack:
-        stack.enter_context(_sigterm_as_ctrl_c())
-        prepared, export = _prepare(stack, settings, chosen, model, workers or available_workers())
-        report = prepared.run(_told(stack))
-        n_exported = export(report, out) if out is not None else 0
+    try:
+        with _sigterm_as_ctrl_c(), ExitStack() as stack:
+            prepared, export = _prepare(
+                stack, settings, chosen, model, workers or available_workers()
+            )
+            report = prepared.run(_told(stack))
+            n_exported = export(report, out) if out is not None else 0
+    except KeyboardInterrupt as error:
+        sys.stderr.write("error[interrupted]: stopped; the same command goes on from here\n")
+        raise typer.Exit(EXIT_INTERRUPTED) from error
     _say(report, out, n_exported)
     _end(report, model)
 

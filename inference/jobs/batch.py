@@ -35,6 +35,9 @@ from inference.storage.objects import ObjectStore
 from inference.telemetry import get_logger
 
 WATCH_S = 0.1
+STOP_S = 20.0
+"""How long what is in hand may take to end; its lease is taken back by the next start."""
+
 ACTOR = "batch"
 
 logger = get_logger(__name__)
@@ -105,8 +108,9 @@ class Batch:
             raise
         finally:
             self.stop()
+            until_s = time.monotonic() + STOP_S
             for thread in (*threads, feeder):
-                thread.join(10.0)
+                thread.join(max(0.0, until_s - time.monotonic()))
         self.report.seconds = time.monotonic() - started
         told(self.report)
         return self.report

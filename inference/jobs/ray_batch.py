@@ -10,6 +10,7 @@ down.
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
 import shutil
@@ -125,7 +126,12 @@ class RayPool:
             raise RayStartError(address=address, problem="this process uses Ray already")
         try:
             if address:
-                ray.init(address, log_to_driver=False, runtime_env={"env_vars": ONE_THREAD})
+                ray.init(
+                    address,
+                    log_to_driver=False,
+                    logging_level=logging.WARNING,
+                    runtime_env={"env_vars": ONE_THREAD},
+                )
             else:
                 self._start_own(ray)
             self._ray = ray
@@ -206,6 +212,7 @@ class RayPool:
             object_store_memory=self._options.object_store_mib * 2**20,
             include_dashboard=False,
             log_to_driver=False,
+            logging_level=logging.WARNING,
             _temp_dir=str(self._folder),
             runtime_env={"env_vars": ONE_THREAD},
         )
