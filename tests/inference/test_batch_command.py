@@ -131,7 +131,7 @@ def why_by_uid_and_by_number(folder: Path, study: BuiltStudy) -> None:
     assert not {"patient_id", "patient_name", "accession_number"} & set(found["study"])
 
     unknown = run("why", "1.2.3", *data, folder=folder)
-    assert (unknown.returncode, last_line(unknown)) == (5, "error[not_found]: study 1.2.3")
+    assert (unknown.returncode, last_line(unknown)) == (5, "error[not_found]: no study 1.2.3")
 
 
 def test_why_makes_no_database_where_there_is_none(tmp_path: Path) -> None:
