@@ -68,6 +68,10 @@ bench-serving: setup  ## Triton's share, two studies against one, STAT under loa
 soak: setup  ## 1000 cycles of load, infer and unload against the real server; memory must not grow
 	@$(BIN)/python -m tests.soak.run --cycles 1000
 
+.PHONY: bench-batch
+bench-batch: setup  ## `clinfer batch` on one and two workers; results under benchmarks/results/
+	@$(BIN)/python -m benchmarks.batch
+
 .PHONY: serve
 serve: setup  ## the whole service on loopback
 	@$(BIN)/clinfer serve

@@ -12,7 +12,7 @@ from typing import Annotated, NoReturn
 import typer
 from typer.exceptions import TyperException
 
-from inference.commands import demo, evaluate, keys, models, run, serve, train
+from inference.commands import batch, demo, evaluate, keys, models, run, serve, train, why
 from inference.commands.failures import EXIT_USAGE, exit_code_and_line
 
 app = typer.Typer(
@@ -26,6 +26,8 @@ app = typer.Typer(
 app.command("run")(run.run)
 app.command("serve")(serve.serve)
 app.command("demo")(demo.demo)
+app.command("batch")(batch.batch)
+app.command("why")(why.why)
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.add_typer(models.app, name="models")

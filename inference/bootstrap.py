@@ -33,7 +33,7 @@ from inference.jobs.archive import ArchiveLimits
 from inference.jobs.completion import CompletionRule
 from inference.jobs.delivery import DeliveryWorker
 from inference.jobs.intake import Intake, IntakeSettings
-from inference.jobs.measured import MeasuredIntake, MeasuredProcessor
+from inference.jobs.measured import MeasuredIntake, MeasuredProcessor, delivery_observer
 from inference.jobs.study_processor import ModelStudyProcessor
 from inference.jobs.sweep import data_folder_lock, sweep
 from inference.jobs.worker import Worker
@@ -206,6 +206,7 @@ class Service:
                     objects=objects,
                     destination=destination,
                     sender=make_sender(destination),
+                    delivered=delivery_observer(metrics),
                 )
                 for destination in destinations
             ),

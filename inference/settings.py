@@ -107,6 +107,13 @@ class Settings(BaseSettings):
     backend: Literal["triton", "local"] = "triton"
     triton_address: str | None = None
 
+    ray_address: Annotated[str, Field(pattern=r"^(ray://)?[^/\s:]+:\d{1,5}$")] | None = None
+    ray_token: SecretStr | None = None
+    ray_object_store_mib: Annotated[int, Field(ge=128)] = 2048
+    batch_source_user: str | None = None
+    batch_source_password: SecretStr | None = None
+    batch_source_token: SecretStr | None = None
+
     quiet_period_s: Annotated[float, Field(gt=0, le=3600)] = 10.0
     incomplete_wait_s: Annotated[float, Field(gt=0, le=86_400)] = 60.0
     workers: Annotated[int, Field(ge=1, le=64)] = 2
@@ -158,6 +165,12 @@ class Settings(BaseSettings):
             raise ValueError("triton_address: has no meaning with backend = local")
         if self.model_memory_mib is not None and (self.backend == "local" or self.triton_address):
             raise ValueError("model_memory_mib: is kept by the embedded Triton only")
+        if (self.ray_address is None) != (self.ray_token is None):
+            raise ValueError("ray_token: goes with ray_address, and neither without the other")
+        if (self.batch_source_user is None) != (self.batch_source_password is None):
+            raise ValueError("batch_source_password: goes with batch_source_user")
+        if self.batch_source_user is not None and self.batch_source_token is not None:
+            raise ValueError("batch_source_token: give it or a user, not both")
         names = [destination.name for destination in self.destinations]
         if len(set(names)) < len(names):
             raise ValueError("destinations: two have the same name")

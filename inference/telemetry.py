@@ -144,9 +144,9 @@ class Metrics:
         )
         self.stage_seconds = Histogram(
             "clinfer_stage_seconds",
-            "Time of each stage of an analysis",
+            "Time of each stage of a result: the eight of docs/batch.md, and other",
             ("model", "stage"),
-            buckets=(0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300),
+            buckets=(0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 7200),
             registry=self.registry,
         )
         self.information = Gauge(

@@ -102,6 +102,11 @@ class ResultOut(_Out):
     reason: str = Field(examples=[""])
     segments: list[SegmentOut]
     timings_s: dict[str, float] = Field(examples=[{"read": 0.41, "network": 3.2, "total": 5.9}])
+    stages_s: dict[str, float] = Field(
+        description="seconds of receive, decode, resample, queue, network, merge, encode, deliver",
+        examples=[{"receive": 3.1, "decode": 0.41, "queue": 10.2, "network": 3.2}],
+    )
+    peak_memory_mib: float | None = Field(examples=[812.5])
     engine: dict[str, Any]
     files: list[FileOut]
     created_at: datetime
@@ -126,6 +131,8 @@ class ResultOut(_Out):
             reason=result.reason,
             segments=[SegmentOut.model_validate(one) for one in summary.get("segments", ())],
             timings_s=summary.get("timings_s", {}),
+            stages_s=result.stages_s,
+            peak_memory_mib=result.peak_memory_mib,
             engine=summary.get("engine", {}),
             files=[
                 FileOut(

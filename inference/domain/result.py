@@ -9,6 +9,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from inference.domain.stages import DELIVER
+
 
 class ResultState(StrEnum):
     """What a finished result says."""
@@ -88,6 +90,22 @@ class Result:
     summary: dict[str, Any]
     files: tuple[ResultFile, ...]
     created_at: datetime
+    deliver_s: float | None = None
+    """From being stored to the last acknowledgement; None while one is owed, or none was asked."""
+
+    @property
+    def stages_s(self) -> dict[str, float]:
+        """Seconds of each stage of `inference.domain.stages.STAGES` that is known."""
+        stages: dict[str, float] = dict(self.summary.get("stages_s", {}))
+        if self.deliver_s is not None:
+            stages[DELIVER] = round(self.deliver_s, 4)
+        return stages
+
+    @property
+    def peak_memory_mib(self) -> float | None:
+        """Largest resident memory of the processes that made it; None where it was not told."""
+        peak = self.summary.get("peak_memory_mib")
+        return float(peak) if isinstance(peak, int | float) else None
 
 
 class DeliveryState(StrEnum):
@@ -107,6 +125,7 @@ class Delivery:
     id: int
     result_id: int
     study_uid: str
+    model: str
     kind: str
     sha256: str
     sop_class_uid: str

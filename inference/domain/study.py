@@ -148,6 +148,7 @@ class StudyInput:
     model : run this model only; "" runs every applicable one
     stored_keys : result keys that this study already has; return ``ReusedResult(key)`` for such a
         key instead of computing again
+    receive_s, queue_s : seconds from its first instance to its last, and from then to a worker
     """
 
     job_id: int
@@ -158,6 +159,8 @@ class StudyInput:
     priority: Priority
     model: str = ""
     stored_keys: frozenset[str] = frozenset()
+    receive_s: float = 0.0
+    queue_s: float = 0.0
 
 
 def input_set_hash(pairs: Iterable[tuple[str, str]]) -> str:

@@ -10,7 +10,7 @@ import hashlib
 import json
 import resource
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -29,7 +29,8 @@ from dicom_io.volume import Volume
 from dicom_io.write import write_dicom
 from inference.domain.errors import RefusedError
 from inference.domain.job import Priority
-from inference.domain.ports import Labels, Predictor
+from inference.domain.ports import Labels, Prediction, Predictor
+from inference.domain.stages import stages_of
 from inference.pipeline.applicability import applicable
 from inference.pipeline.measure import measure
 from inference.pipeline.sheet import write_contact_sheet
@@ -92,6 +93,7 @@ class Analysis:
                 for found in self.measurements
             ],
             "timings_s": self.timings_s,
+            "stages_s": stages_of(self.timings_s),
             "peak_memory_mib": self.peak_memory_mib,
             "engine": {
                 name: self.report[name]
@@ -225,15 +227,34 @@ def analyse(
         raise RefusedError(
             "the volume names no DICOM instances, so no DICOM result can refer to it"
         )
+    started = time.monotonic()
+    prediction = predictor.predict(spec.name, volume, priority=priority)
+    clock.add_model_report(prediction.report, time.monotonic() - started)
+    return write_analysis(volume, spec, prediction, out, clock=clock, encodings=encodings)
+
+
+def write_analysis(
+    volume: Volume,
+    spec: ModelSpec,
+    prediction: Prediction,
+    out: Path,
+    *,
+    clock: StageClock,
+    encodings: tuple[SegmentationEncoding, ...] = ("BINARY",),
+) -> Analysis:
+    """Measure the segments of a labelled volume and write every file of the result.
+
+    Raises
+    ------
+    DicomIoError
+        As `analyse`.
+    """
+    assert volume.source is not None, "only a DICOM volume has results"
     key = result_key(volume, spec)
     identity = ResultIdentity(key=key, created_at=datetime.now(UTC))
     algorithm = spec.algorithm(
         engine=f"torch {spec.engine.precision}", software_version=SOFTWARE_VERSION
     )
-
-    started = time.monotonic()
-    prediction = predictor.predict(spec.name, volume, priority=priority)
-    clock.add_model_report(prediction.report, time.monotonic() - started)
     labels = prediction.labels
     segments = spec.segments
     with clock.stage("measure"):
@@ -340,10 +361,14 @@ def result_key(volume: Volume, spec: ModelSpec) -> str:
     key, hence the same object UIDs; changing any of them gives another.
     """
     assert volume.source is not None, "only a DICOM volume has a result key"
+    instances = volume.source.instances
+    return key_of_instances(((one.instance_uid, one.sha256) for one in instances), spec)
+
+
+def key_of_instances(instances: Iterable[tuple[str, str]], spec: ModelSpec) -> str:
+    """Return the key of what a model makes of these (SOP Instance UID, SHA-256 of the file)."""
     parts = {
-        "inputs": sorted(
-            (instance.instance_uid, instance.sha256) for instance in volume.source.instances
-        ),
+        "inputs": sorted(instances),
         "model": [spec.name, spec.version, spec.weights.sha256],
         "computing": spec.model_dump(
             mode="json",

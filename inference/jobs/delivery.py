@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -61,12 +62,16 @@ class DeliveryWorker:
         destination: Destination,
         sender: ObjectSender,
         policy: DeliveryPolicy | None = None,
+        delivered: Callable[[Delivery, float], None] = lambda due, seconds: None,
     ) -> None:
         self.database = database
         self.objects = objects
         self.destination = destination
         self.sender = sender
         self.policy = policy or DeliveryPolicy()
+        self.delivered = delivered
+        """Told each acknowledged object, and the seconds since its result was stored."""
+
         self.name = f"deliver-to-{destination.name}"
 
     def run(self, stop: threading.Event, *, poll_s: float = 1.0) -> None:
@@ -141,6 +146,7 @@ class DeliveryWorker:
                     "destination": due.destination,
                 },
             )
+        self.delivered(due, (now - due.created_at).total_seconds())
 
     def _record_failure(
         self, due: Delivery, owner: str, problem: str, *, is_permanent: bool

@@ -263,6 +263,7 @@ class Intake:
                 expected_instances=count.expected_instances,
             ),
             priority=priority,
+            model=self.settings.model,
         )
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from inference.domain.job import Priority
 from inference.domain.ports import Progress, StudyProcessor
-from inference.domain.result import ResultDraft, ReusedResult
+from inference.domain.result import Delivery, ResultDraft, ReusedResult
+from inference.domain.stages import DELIVER
 from inference.domain.study import Sender, StudyInput
 from inference.jobs.errors import IntakeError
 from inference.jobs.identify import Announced
@@ -35,9 +36,18 @@ class MeasuredProcessor:
                 self._metrics.results.labels("", "reused").inc()
                 continue
             self._metrics.results.labels(draft.model, draft.state.value).inc()
-            for stage, seconds in draft.summary.get("timings_s", {}).items():
+            for stage, seconds in draft.summary.get("stages_s", {}).items():
                 self._metrics.stage_seconds.labels(draft.model, stage).observe(seconds)
         return made
+
+
+def delivery_observer(metrics: Metrics) -> Callable[[Delivery, float], None]:
+    """Return what a delivery worker tells each acknowledged object, for the stage `deliver`."""
+
+    def delivered(due: Delivery, seconds: float) -> None:
+        metrics.stage_seconds.labels(due.model, DELIVER).observe(seconds)
+
+    return delivered
 
 
 class MeasuredIntake(Intake):

@@ -12,7 +12,7 @@ from inference.jobs.structure import StructureLimits
 
 @dataclass(frozen=True, kw_only=True)
 class IntakeSettings:
-    """Limits of what is received."""
+    """Limits of what is received; ``model``: run this model only on it, "" for every one."""
 
     max_instance_bytes: int = 2 * 1024**3
     max_inflated_bytes: int = 1024**3
@@ -21,6 +21,7 @@ class IntakeSettings:
     structure: StructureLimits = field(default_factory=StructureLimits)
     archive: ArchiveLimits = field(default_factory=ArchiveLimits)
     completion: CompletionRule = field(default_factory=CompletionRule)
+    model: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

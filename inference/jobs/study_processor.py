@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from dicom_io.series import Series, scan
 from inference.domain.errors import ModelSpecError, NoApplicableModelError
 from inference.domain.ports import Predictor, Progress
 from inference.domain.result import ResultDraft, ResultState, ReusedResult
+from inference.domain.stages import stages_of
 from inference.domain.study import StudyInput
 from inference.jobs.analysis import (
     Analysis,
-    Refusal,
     SegmentationEncoding,
     SeriesOutcome,
     analyse_series,
@@ -86,9 +87,18 @@ class ModelStudyProcessor:
         self, outcome: SeriesOutcome, study: StudyInput, out: Path
     ) -> list[ResultDraft | ReusedResult]:
         return [
-            *(_finished_draft(analysis, out) for analysis in outcome.analyses),
+            *(finished_draft(analysis, study, out) for analysis in outcome.analyses),
             *(ReusedResult(key=key) for key in outcome.reused_keys),
-            *(_refused_draft(refusal, study) for refusal in outcome.refusals),
+            *(
+                refused_draft(
+                    study,
+                    refusal.spec,
+                    series_uid=refusal.series_uid,
+                    code=refusal.error.code,
+                    reason=str(refusal.error),
+                )
+                for refusal in outcome.refusals
+            ),
         ]
 
 
@@ -109,32 +119,57 @@ def _stage_progress(progress: Progress, fraction: float, series: Series) -> Call
     return lambda stage: progress(fraction, f"{step}: {stage}")
 
 
-def _finished_draft(analysis: Analysis, out: Path) -> ResultDraft:
-    summary = analysis.as_json(out)
-    result_file = out / f"{analysis.key}.json"
+def finished_draft(analysis: Analysis, study: StudyInput, out: Path) -> ResultDraft:
+    """Return the draft of a finished analysis whose files lie under ``out``."""
+    return draft_of_summary(analysis.as_json(out), analysis.spec, study, analysis.files, out)
+
+
+def draft_of_summary(
+    summary: dict[str, Any],
+    spec: ModelSpec,
+    study: StudyInput,
+    files: Mapping[str, Path],
+    out: Path,
+) -> ResultDraft:
+    """Return a draft from what `Analysis.as_json` says, and write that as one more file.
+
+    What passed before the analysis began is added to its stage times.
+    """
+    summary["stages_s"] = stages_of(
+        summary["timings_s"], receive_s=study.receive_s, queue_s=study.queue_s
+    )
+    result_file = out / f"{summary['key']}.json"
     result_file.write_text(json.dumps(summary, indent=2) + "\n")
     return ResultDraft(
-        key=analysis.key,
-        series_uid=analysis.series_uid,
-        model=analysis.spec.name,
-        model_version=analysis.spec.version,
-        weights_sha256=analysis.spec.weights.sha256,
-        state=ResultState.FINDING if analysis.has_finding else ResultState.NO_FINDING,
-        files={**analysis.files, "result": result_file},
+        key=summary["key"],
+        series_uid=summary["series_uid"],
+        model=spec.name,
+        model_version=spec.version,
+        weights_sha256=spec.weights.sha256,
+        state=ResultState(summary["state"]),
+        files={**files, "result": result_file},
         summary=summary,
     )
 
 
-def _refused_draft(refusal: Refusal, study: StudyInput) -> ResultDraft:
-    spec = refusal.spec
-    parts = [study.input_hash, refusal.series_uid, spec.name, spec.version, spec.weights.sha256]
+def refused_key(input_hash: str, series_uid: str, spec: ModelSpec) -> str:
+    """Return the key of a refusal: the input set, the series, and the model that was meant."""
+    parts = [input_hash, series_uid, spec.name, spec.version, spec.weights.sha256]
+    return hashlib.sha256("\n".join([*parts, "refused"]).encode()).hexdigest()
+
+
+def refused_draft(
+    study: StudyInput, spec: ModelSpec, *, series_uid: str, code: str, reason: str
+) -> ResultDraft:
+    """Return the draft that says why a series has no result of a model."""
     return ResultDraft(
-        key=hashlib.sha256("\n".join([*parts, "refused"]).encode()).hexdigest(),
-        series_uid=refusal.series_uid,
+        key=refused_key(study.input_hash, series_uid, spec),
+        series_uid=series_uid,
         model=spec.name,
         model_version=spec.version,
         weights_sha256=spec.weights.sha256,
         state=ResultState.REFUSED,
-        reason_code=refusal.error.code,
-        reason=str(refusal.error),
+        reason_code=code,
+        reason=reason,
+        summary={"stages_s": stages_of({}, receive_s=study.receive_s, queue_s=study.queue_s)},
     )

@@ -74,6 +74,7 @@ class Worker:
         name: str = "worker",
         least_urgent: Priority = Priority.ROUTINE,
         max_wait_s: float | None = None,
+        model: str | None = None,
     ) -> None:
         self.database = database
         self.objects = objects
@@ -83,6 +84,8 @@ class Worker:
         self.name = name
         self.least_urgent = least_urgent
         self.max_wait_s = max_wait_s
+        self.model = model
+        """Take only jobs that ask for this model; None takes every job."""
 
     def run(self, stop: threading.Event, *, poll_s: float = 1.0) -> None:
         """Run jobs until told to stop; the job in hand is finished first."""
@@ -98,7 +101,9 @@ class Worker:
         """Run one job if there is one; False: nothing was due."""
         with self.database.read() as connection:
             now = self.database.now(connection)
-            if not jobs.has_work(connection, now=now, least_urgent=self.least_urgent):
+            if not jobs.has_work(
+                connection, now=now, least_urgent=self.least_urgent, model=self.model
+            ):
                 return False
         claimed = self._claim()
         if claimed is None:
@@ -122,10 +127,12 @@ class Worker:
                 policy=self.policy,
                 least_urgent=self.least_urgent,
                 max_wait_s=self.max_wait_s,
+                model=self.model,
             )
             if job is None:
                 return None
             images = studies.list_instances(connection, job.study_uid, images_only=True)
+            received_at = studies.get_study(connection, job.study_uid).last_received_at
             study = StudyInput(
                 job_id=job.id,
                 study_uid=job.study_uid,
@@ -137,6 +144,8 @@ class Worker:
                 priority=job.priority,
                 model=job.model,
                 stored_keys=results.keys_of_study(connection, job.study_uid),
+                receive_s=max(0.0, (received_at - job.created_at).total_seconds()),
+                queue_s=max(0.0, (now - max(received_at, job.created_at)).total_seconds()),
             )
             return job, study
 

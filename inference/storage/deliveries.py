@@ -247,6 +247,7 @@ def _deliveries() -> Select[Any]:
         select(
             delivery,
             result.c.study_uid,
+            result.c.model,
             result_file.c.sha256,
             result_file.c.sop_class_uid,
             result_file.c.instance_uid,

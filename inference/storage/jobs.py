@@ -15,6 +15,7 @@ from sqlalchemy import (
     literal,
     or_,
     select,
+    tuple_,
     update,
 )
 
@@ -116,7 +117,11 @@ def close_collection(connection: Connection, study_uid: str, *, now: datetime) -
 
 
 def has_work(
-    connection: Connection, *, now: datetime, least_urgent: Priority = Priority.ROUTINE
+    connection: Connection,
+    *,
+    now: datetime,
+    least_urgent: Priority = Priority.ROUTINE,
+    model: str | None = None,
 ) -> bool:
     """Whether a claim may find something; cheap, takes no lock."""
     query = (
@@ -131,6 +136,8 @@ def has_work(
         )
         .limit(1)
     )
+    if model is not None:
+        query = query.where(job.c.model == model)
     return connection.execute(query).one_or_none() is not None
 
 
@@ -142,28 +149,32 @@ def claim(
     policy: RetryPolicy,
     least_urgent: Priority = Priority.ROUTINE,
     max_wait_s: float | None = None,
+    model: str | None = None,
 ) -> Job | None:
     """Lease the most urgent job that is due; its input set is fixed here.
 
     Jobs of equal priority run oldest first. ``owner`` must be new for each claim: it is the
-    fencing token. Jobs less urgent than ``least_urgent`` are left to others. One that has been due
-    for ``max_wait_s`` counts as STAT here, so that more urgent ones cannot keep it waiting for
-    good; the priority that it was given stays.
+    fencing token. Jobs less urgent than ``least_urgent`` are left to others, as are, with
+    ``model``, jobs that do not ask for that model. One that has been due for ``max_wait_s`` counts
+    as STAT here, so that more urgent ones cannot keep it waiting for good; the priority that it was
+    given stays.
     """
     connection.execute(
         update(job)
         .where(job.c.state == JobState.COLLECTING.value, job.c.run_after <= now)
         .values(state=JobState.QUEUED.value)
     )
+    queued = select(job.c.id, job.c.study_uid).where(
+        job.c.state == JobState.QUEUED.value,
+        job.c.run_after <= now,
+        job.c.priority <= least_urgent.value,
+    )
+    if model is not None:
+        queued = queued.where(job.c.model == model)
     due = connection.execute(
-        select(job.c.id, job.c.study_uid)
-        .where(
-            job.c.state == JobState.QUEUED.value,
-            job.c.run_after <= now,
-            job.c.priority <= least_urgent.value,
+        queued.order_by(_priority_after_waiting(now, max_wait_s), job.c.run_after, job.c.id).limit(
+            1
         )
-        .order_by(_priority_after_waiting(now, max_wait_s), job.c.run_after, job.c.id)
-        .limit(1)
     ).one_or_none()
     if due is None:
         return None
@@ -404,6 +415,20 @@ def list_jobs(
     if before_id is not None:
         query = query.where(job.c.id < before_id)
     return tuple(_as_job(row) for row in connection.execute(query))
+
+
+def count_before(connection: Connection, waiting: Job) -> int:
+    """Return how many queued jobs a claim would take before this one."""
+    key = tuple_(
+        literal(waiting.priority.value),
+        literal(waiting.run_after, job.c.run_after.type),
+        literal(waiting.id),
+    )
+    query = select(func.count()).where(
+        job.c.state == JobState.QUEUED.value,
+        tuple_(job.c.priority, job.c.run_after, job.c.id) < key,
+    )
+    return int(connection.execute(query).scalar_one())
 
 
 def count_by_state(connection: Connection) -> dict[JobState, int]:

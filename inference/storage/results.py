@@ -10,9 +10,16 @@ from typing import Any
 from sqlalchemy import Connection, Row, func, insert, select, update
 
 from inference.domain.job import Job
-from inference.domain.result import Result, ResultDraft, ResultFile, ResultState, ReusedResult
+from inference.domain.result import (
+    DeliveryState,
+    Result,
+    ResultDraft,
+    ResultFile,
+    ResultState,
+    ReusedResult,
+)
 from inference.storage.errors import NotFoundError, StorageError
-from inference.storage.tables import result, result_file
+from inference.storage.tables import delivery, result, result_file
 
 
 class ResultKeyError(StorageError):
@@ -231,11 +238,30 @@ def _with_files(connection: Connection, rows: Sequence[Row[Any]]) -> tuple[Resul
                 instance_uid=row.instance_uid,
             )
         )
-    return tuple(_as_result(row, tuple(files[row.id])) for row in rows)
+    delivered = _delivered_at(connection, list(files))
+    return tuple(_as_result(row, tuple(files[row.id]), delivered.get(row.id)) for row in rows)
 
 
-def _as_result(row: Row[Any], files: tuple[ResultFile, ...]) -> Result:
+def _delivered_at(connection: Connection, result_ids: Sequence[int]) -> dict[int, datetime]:
+    """When the last object of each result was acknowledged; absent while any is still owed."""
+    last = func.max(delivery.c.delivered_at, type_=delivery.c.delivered_at.type)
+    query = (
+        select(delivery.c.result_id, last.label("at"))
+        .where(
+            delivery.c.result_id.in_(result_ids),
+            delivery.c.state != DeliveryState.CANCELLED.value,
+        )
+        .group_by(delivery.c.result_id)
+        .having(func.count() == func.count(delivery.c.delivered_at))
+    )
+    return {row.result_id: row.at for row in connection.execute(query)}
+
+
+def _as_result(
+    row: Row[Any], files: tuple[ResultFile, ...], delivered_at: datetime | None
+) -> Result:
     fields = dict(row._mapping)
     fields["state"] = ResultState(row.state)
     fields["outcome"] = ResultState(row.outcome)
-    return Result(**fields, files=files)
+    deliver_s = None if delivered_at is None else (delivered_at - row.created_at).total_seconds()
+    return Result(**fields, files=files, deliver_s=deliver_s)

@@ -171,3 +171,27 @@ def test_a_memory_budget_is_for_the_embedded_triton(other: dict[str, str]) -> No
     with pytest.raises(SettingsError) as caught:
         load_settings({"model_memory_mib": 2000, **other})
     assert caught.value.field == "model_memory_mib"
+
+
+@pytest.mark.parametrize(
+    ("options", "field"),
+    [
+        ({"ray_address": "ray://10.0.0.1:10001"}, "ray_token"),
+        ({"ray_token": "abc"}, "ray_token"),
+        ({"ray_address": "http://10.0.0.1", "ray_token": "abc"}, "ray_address"),
+        ({"batch_source_user": "me"}, "batch_source_password"),
+        (
+            {
+                "batch_source_user": "me",
+                "batch_source_password": "x",
+                "batch_source_token": "y",
+            },
+            "batch_source_token",
+        ),
+    ],
+)
+def test_what_lets_a_batch_in_goes_together(options: dict[str, str], field: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        load_settings(options)
+    assert caught.value.field == field
+    assert "abc" not in str(caught.value)

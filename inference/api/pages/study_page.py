@@ -265,11 +265,7 @@ def _other_fields(result: Result, context: ApiContext) -> dict[str, str]:
 
 
 def _timings(result: Result) -> dict[str, Any] | None:
-    seconds = {
-        name: float(value)
-        for name, value in result.summary.get("timings_s", {}).items()
-        if name != "total" and float(value) >= SHORTEST_STAGE_S
-    }
+    seconds = {name: value for name, value in result.stages_s.items() if value >= SHORTEST_STAGE_S}
     total = sum(seconds.values())
     if not total > 0:
         return None
@@ -285,8 +281,8 @@ def _timings(result: Result) -> dict[str, Any] | None:
     words = [
         str(engine[key]) for key in ("backend", "engine", "precision", "device") if key in engine
     ]
-    peak = result.summary.get("peak_memory_mib")
-    words += [f"peak memory {peak:.0f} MiB"] if isinstance(peak, int | float) else []
+    peak = result.peak_memory_mib
+    words += [f"peak memory {peak:.0f} MiB"] if peak is not None else []
     return {"total": f"{total:.2f}", "stages": stages, "engine": " · ".join(words)}
 
 
