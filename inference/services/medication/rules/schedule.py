@@ -62,7 +62,7 @@ def expand_rule(start: datetime, rule: str) -> tuple[datetime, ...]:
             found.append(moment)
             if len(found) > MAX_OCCURRENCES:
                 break
-    except ValueError as error:
+    except (ValueError, TypeError) as error:  # TypeError: a rule without FREQ
         raise PopulationError(
             formula="RFC 5545", field="rule", value=rule, studied=f"a rule ({error})"
         ) from error
