@@ -1,8 +1,8 @@
 """Random model outputs against the safety frame: none outside a hard limit can be confirmed.
 
 ``python -m tests.care.fuzz --outputs 100000 --races 10000`` (`make fuzz`) prints what happened and
-exits 1 where a value outside its limit was decided for, or a race had not exactly one decision. What
-"outside" means is computed here from the limit's own numbers, not by the code under test.
+exits 1 where a value outside its limit was decided for, or a race had not exactly one decision.
+What "outside" means is computed here from the limit's own numbers, not by the code under test.
 """
 
 from __future__ import annotations

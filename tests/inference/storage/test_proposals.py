@@ -187,9 +187,9 @@ def test_every_race_has_exactly_one_decision(database: Database) -> None:
     url = database.engine.url.render_as_string(hide_password=False)
     other = Database.open(url)
     try:
-        count = run_races(database, other, 120)
+        count = run_races(database, other, 48, cross_every=9)
     finally:
         other.close()
     assert count.broken == []
-    assert sum(count.ends.values()) == 120
+    assert sum(count.ends.values()) == 48
     assert set(count.ends) >= {"accepted", "expired", "rejected"}
