@@ -40,6 +40,7 @@ from inference.jobs.worker import Worker
 from inference.pipeline.spec import ModelSpec, list_models, load_spec
 from inference.settings import DestinationSettings, Settings, is_loopback
 from inference.start_checks import ServiceStartError, prepare_data_folder, refuse_shadowed_package
+from inference.storage import proposals
 from inference.storage.database import Database
 from inference.storage.objects import ObjectStore
 from inference.telemetry import Metrics, get_logger
@@ -154,6 +155,8 @@ class Service:
         database, objects = self._open_storage()
         policy = RetryPolicy(max_tries=settings.job_max_tries)
         sweep(database, objects, policy=policy)
+        with database.write() as connection:  # nobody watched the inputs of open proposals
+            proposals.expire_open(connection, now=database.now(connection))
         metrics = Metrics()
         intake = MeasuredIntake(
             database=database,
