@@ -47,6 +47,10 @@ check: setup  ## format, lint, types, direction of imports
 chaos: setup  ## kill -9 at 50 random points while 20 studies are sent
 	@$(BIN)/python -m tests.chaos.run --kills 50 --studies 20
 
+.PHONY: fuzz
+fuzz: setup  ## 100,000 random model outputs against the limits, 10,000 races for one decision
+	@$(BIN)/python -m tests.care.fuzz --outputs 100000 --races 10000
+
 .PHONY: bench
 bench: setup  ## measure against the plain MONAI way; results under benchmarks/results/
 	@$(BIN)/python -m benchmarks.end_to_end

@@ -12,7 +12,7 @@ from typing import Annotated, NoReturn
 import typer
 from typer.exceptions import TyperException
 
-from inference.commands import batch, demo, evaluate, keys, models, run, serve, train, why
+from inference.commands import batch, check, demo, evaluate, keys, models, run, serve, train, why
 from inference.commands.failures import EXIT_USAGE, exit_code_and_line
 
 app = typer.Typer(
@@ -32,6 +32,7 @@ app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.add_typer(models.app, name="models")
 app.add_typer(keys.app, name="keys")
+app.add_typer(check.app, name="check")
 
 
 def _version(is_asked: bool) -> None:

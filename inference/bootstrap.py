@@ -45,6 +45,7 @@ from inference.start_checks import (
     refuse_shadowed_package,
     require_kernel_threads,
 )
+from inference.storage import proposals
 from inference.storage.database import Database
 from inference.storage.objects import ObjectStore
 from inference.telemetry import Metrics, get_logger
@@ -160,6 +161,8 @@ class Service:
         database, objects = self._open_storage()
         policy = RetryPolicy(max_tries=settings.job_max_tries)
         sweep(database, objects, policy=policy)
+        with database.write() as connection:  # nobody watched the inputs of open proposals
+            proposals.expire_open(connection, now=database.now(connection))
         metrics = Metrics()
         intake = MeasuredIntake(
             database=database,

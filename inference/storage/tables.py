@@ -231,3 +231,32 @@ audit = Table(
     Column("hash", SHA256, nullable=False),
     Index("ix_audit_subject", "subject"),
 )
+
+IS_OPEN_PROPOSAL = text("state = 'proposed'")
+
+proposal = Table(
+    "proposal",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("service", Text, nullable=False),
+    Column("patient_identifier", Text, nullable=False),
+    Column("assigning_authority", Text, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("revision", Integer, nullable=False),
+    Column("document", Text, nullable=False),
+    Column("override_reason", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("valid_until", UtcDateTime, nullable=False),
+    Column("decided_at", UtcDateTime),
+    Index("ix_proposal_due", "state", "valid_until"),
+    Index(
+        "uq_proposal_open",
+        "service",
+        "patient_identifier",
+        "assigning_authority",
+        unique=True,
+        sqlite_where=IS_OPEN_PROPOSAL,
+        postgresql_where=IS_OPEN_PROPOSAL,
+    ),
+)

@@ -1,0 +1,1 @@
+"""Thin clinical services: each folder one, none imports another."""

@@ -1,0 +1,1 @@
+"""Diagnosis support: pharmacogenomics, polygenic scores, triage tables."""

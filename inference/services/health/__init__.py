@@ -1,0 +1,1 @@
+"""Health management: risk, activity, diet."""

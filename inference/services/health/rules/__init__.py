@@ -1,0 +1,1 @@
+"""Pure functions: clinical formulas and tables, each with its source."""

@@ -1,0 +1,1 @@
+"""Medication: schedules, adherence, interactions."""

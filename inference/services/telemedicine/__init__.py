@@ -1,0 +1,1 @@
+"""Telemedicine: peer review codes and the work item state machine."""

@@ -1,0 +1,1 @@
+"""Treatment: infusion and registration for the surgical robot."""

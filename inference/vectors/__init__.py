@@ -1,0 +1,1 @@
+"""Acceptance vectors: published values that the care formulas must reproduce."""
