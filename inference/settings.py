@@ -107,6 +107,9 @@ class Settings(BaseSettings):
     backend: Literal["triton", "local"] = "triton"
     triton_address: str | None = None
 
+    engine_cache_dir: Path | None = None
+    memory_budget_mib: Annotated[int, Field(ge=256)] | None = None
+
     quiet_period_s: Annotated[float, Field(gt=0, le=3600)] = 10.0
     incomplete_wait_s: Annotated[float, Field(gt=0, le=86_400)] = 60.0
     workers: Annotated[int, Field(ge=1, le=64)] = 1

@@ -29,7 +29,7 @@ from inference.backends import triton_contract as contract  # noqa: E402
 from inference.backends.triton_config import labels_datatype  # noqa: E402
 from inference.backends.triton_scheduler import WindowScheduler  # noqa: E402
 from inference.domain.errors import ClinferError, ModelError, RefusedError  # noqa: E402
-from inference.pipeline.spec import ModelSpec, load_spec  # noqa: E402
+from inference.pipeline.spec import ModelSpec  # noqa: E402
 
 
 class TritonPythonModel:
@@ -45,16 +45,20 @@ class TritonPythonModel:
         # Seconds to import, so not before Triton asks for the model itself.
         import torch
 
-        from inference.pipeline.engine import ready_network, run_network, use_all_cores
-        from inference.pipeline.network import load_network
+        from inference.backends.loaded_model import load_model
+        from inference.pipeline.engine import run_network, use_all_cores
 
         folder = Path(args["model_repository"])
         try:
-            self.spec = load_spec(folder)
-            _check_config(json.loads(args["model_config"]), self.spec)
             self.device = torch.device("cpu")
-            network = load_network(folder, self.spec)
-            self.network = ready_network(network, self.spec.engine, self.device)
+            cache_dir = os.environ.get(contract.ENGINE_CACHE_VARIABLE)
+            loaded = load_model(
+                folder, device=self.device, engine_cache_dir=Path(cache_dir) if cache_dir else None
+            )
+            self.spec, self.network, self.engine_choice = loaded.spec, loaded.network, loaded.why
+            _check_config(json.loads(args["model_config"]), self.spec)
+            budget = os.environ.get(contract.MEMORY_BUDGET_VARIABLE)
+            self.memory_budget_mib = float(budget) if budget else None
             # Ready means tried: one empty window now, instead of surprises in the first study.
             use_all_cores()
             window = torch.zeros((1, 1, *self.spec.window.roi_size), device=self.device)
@@ -146,7 +150,13 @@ class _Work:
         use_all_cores()
         model, started = self._model, time.monotonic()
         assert self._array is not None, "steps run once"
-        run = Segmentation(self._array, self.affine_lps, model.spec, device=model.device)
+        run = Segmentation(
+            self._array,
+            self.affine_lps,
+            model.spec,
+            device=model.device,
+            memory_budget_mib=model.memory_budget_mib,
+        )
         self._array = self._request = None  # the volume's memory is free for the next request
         while not run.is_done:
             yield run.n_done / run.n_windows
@@ -154,6 +164,7 @@ class _Work:
         done = run.finish()
         report = done.report | {
             "priority": self.priority,
+            "engine_choice": model.engine_choice,
             "server": {
                 "waited_s": round(started - self._received, 4),
                 "total_s": round(time.monotonic() - self._received, 4),

@@ -31,6 +31,10 @@ HEARTBEAT_PARAMETER = "heartbeat_s"
 """Request parameter (double, seconds): while the answer is not there, send a response that has only
 `report` this often. Without it a request has exactly one response."""
 
+ENGINE_CACHE_VARIABLE = "CLINFER_ENGINE_CACHE_DIR"
+MEMORY_BUDGET_VARIABLE = "CLINFER_MEMORY_BUDGET_MIB"
+"""Settings that the models' processes need too; they reach them as environment variables."""
+
 MAX_LABELS_UINT8 = 255
 
 SECRET_HEADER_KEY = "clinfer-secret"  # noqa: S105 - the header's name, not its value

@@ -24,7 +24,11 @@ from typing import IO, Self
 from inference.backends.processes import children_of, is_running
 from inference.backends.shared_memory import remove_dead_regions
 from inference.backends.triton_channel import TritonChannel
-from inference.backends.triton_contract import MODEL_NAME
+from inference.backends.triton_contract import (
+    ENGINE_CACHE_VARIABLE,
+    MEMORY_BUDGET_VARIABLE,
+    MODEL_NAME,
+)
 from inference.backends.triton_install import find_triton, server_environment, stage_backends
 from inference.backends.triton_launch import (
     EXIT_TIMEOUT_S,
@@ -77,6 +81,7 @@ class TritonServerOptions:
     data_dir : the service's data folder; the server's files go to ``data_dir/triton``
     port : of gRPC on loopback; None takes a free one
     max_failures : failed starts in a row after which restarting ends
+    engine_cache_dir, memory_budget_mib : handed to the models' processes; None: their defaults
     """
 
     model_repo: Path
@@ -85,6 +90,16 @@ class TritonServerOptions:
     port: int | None = None
     ready_timeout_s: float = 120.0
     max_failures: int = 10
+    engine_cache_dir: Path | None = None
+    memory_budget_mib: int | None = None
+
+    def for_models(self) -> dict[str, str]:
+        """Return the variables that the models' processes read."""
+        values = {
+            ENGINE_CACHE_VARIABLE: self.engine_cache_dir and self.engine_cache_dir.resolve(),
+            MEMORY_BUDGET_VARIABLE: self.memory_budget_mib,
+        }
+        return {name: str(value) for name, value in values.items() if value is not None}
 
 
 class TritonServer:
@@ -175,7 +190,8 @@ class TritonServer:
             self._options.models,
         )
         self._environment = server_environment(install, os.environ) | {
-            TOKEN_VARIABLE: self._record.token
+            TOKEN_VARIABLE: self._record.token,
+            **self._options.for_models(),
         }
         self._set_state(ServerState.STARTING)
         self._thread = threading.Thread(

@@ -22,12 +22,22 @@ from torch import nn
 from inference.domain.errors import InferenceError, RefusedError
 from inference.domain.ports import Labels
 from inference.pipeline.applicability import geometry_problem
-from inference.pipeline.engine import engine_name, ready_network, run_network, use_all_cores
+from inference.pipeline.engine import run_network, use_all_cores
+from inference.pipeline.engines.base import ReadyEngine, engine_name
+from inference.pipeline.engines.factory import ready_engine
+from inference.pipeline.memory import plan_memory
 from inference.pipeline.postprocess import postprocess
-from inference.pipeline.preprocess import preprocess, to_canonical
+from inference.pipeline.preprocess import model_grid, preprocess, to_canonical
 from inference.pipeline.slab import Slab
 from inference.pipeline.spec import ModelSpec
-from inference.pipeline.windows import plan_windows
+from inference.pipeline.windows import (
+    Shape3,
+    Strip,
+    only_value,
+    padded,
+    plan_strips,
+    plan_windows,
+)
 
 Float64 = NDArray[np.float64]
 
@@ -46,9 +56,10 @@ class SegmentedVolume:
     ----------
     labels : (slice, row, column) of the input, uint8 (uint16 with more than 255 labels)
     report : JSON-ready: ``timings_s`` (resample, network, merge, interpolate, postprocess,
-        total), ``n_windows``, ``engine``, ``precision``, ``device``, ``threads``,
-        ``peak_memory_mib`` (of the process, so far), ``model_grid_shape``, ``model``,
-        ``model_version``, ``weights_sha256``
+        total), ``n_windows``, ``n_windows_reused`` (constant ones that took an earlier answer),
+        ``engine``, ``precision``, ``engine_table`` (as `[engine]` says it), ``device``,
+        ``threads``, ``memory`` (predicted, budget, strips), ``peak_memory_mib`` (of the process,
+        so far), ``model_grid_shape``, ``model``, ``model_version``, ``weights_sha256``
     probability : float32 in [0, 1] on the same grid, of the one label that was asked for; before
         small parts are removed
     """
@@ -67,7 +78,8 @@ class Segmentation:
     Raises
     ------
     RefusedError
-        No result may be made from this volume by this model.
+        No result may be made from this volume by this model, or ``memory_budget_mib`` (None: 80 %
+        of the machine's) does not hold it.
     """
 
     def __init__(
@@ -78,6 +90,7 @@ class Segmentation:
         *,
         device: torch.device | None = None,
         probability_of: int | None = None,
+        memory_budget_mib: float | None = None,
     ) -> None:
         self._began = time.monotonic()
         self._spec = spec
@@ -87,30 +100,37 @@ class Segmentation:
         problem = geometry_problem(spec.scope, view.array.shape, view.spacing_mm)
         if problem is not None:
             raise RefusedError(problem)
+        self._memory = plan_memory(
+            model_grid(view, spec.preprocessing),
+            spec,
+            budget_mib=memory_budget_mib,
+            with_probability=probability_of is not None,
+        )
         prepared = preprocess(array, affine_lps, spec)
         plan = plan_windows(prepared.grid.shape, spec.window)
-        self._image = _padded(prepared.array, plan, spec.preprocessing.intensity.padding_value)
+        self._image = padded(prepared.array, plan, spec.preprocessing.intensity.padding_value)
         self._labels: Labels = (
             np.zeros(array.shape, np.uint8)
             if spec.n_classes <= 256
             else np.zeros(array.shape, np.uint16)
         )
         self._grid, self._plan = prepared.grid, plan
-        axes = prepared.grid.axes
         self._probability: NDArray[np.float32] | None = None
-        wanted = None
+        self._wanted: tuple[int, NDArray[np.float32]] | None = None
         if probability_of is not None:
             _check_probability(spec, probability_of)
             self._probability = np.zeros(array.shape, np.float32)
-            wanted = (probability_of, axes.view(self._probability))
-        self._slab = Slab(
-            spec,
-            prepared.grid,
-            plan,
-            axes.view(self._labels),
-            self._device,
-            probability=wanted,
-        )
+            self._wanted = (probability_of, prepared.grid.axes.view(self._probability))
+        rows = prepared.grid.axes_to_native()[1]
+        self._strips = plan_strips(plan, rows, self._memory.n_strips)
+        self._windows: list[tuple[Strip, Shape3]] = [
+            (strip, start) for strip in self._strips for start in strip.starts
+        ]
+        self._slab: Slab | None = None
+        self._slab_of: Strip | None = None
+        self._merge_s = self._interpolate_s = 0.0
+        self._constant: tuple[float, torch.Tensor] | None = None
+        self._n_reused = 0
         self._next = 0
         self._resample_s = time.monotonic() - self._began
         self._network_s = 0.0
@@ -118,8 +138,8 @@ class Segmentation:
 
     @property
     def n_windows(self) -> int:
-        """Windows of the whole volume."""
-        return len(self._plan.starts)
+        """Windows of the whole volume; those that touch two strips count twice."""
+        return len(self._windows)
 
     @property
     def n_done(self) -> int:
@@ -134,10 +154,7 @@ class Segmentation:
     def next_patch(self) -> torch.Tensor:
         """Return the next window's voxels: (1, 1, D, H, W), float32, on the device."""
         self._asked = time.monotonic()
-        z, y, x = self._plan.starts[self._next]
-        d, h, w = self._plan.roi_size
-        patch = torch.from_numpy(self._image[z : z + d, y : y + h, x : x + w])
-        return patch[None, None].to(self._device)
+        return torch.from_numpy(self._voxels(self._next))[None, None].to(self._device)
 
     def accept(self, logits: torch.Tensor) -> None:
         """Merge the logits, (1, classes, D, H, W), of the window that was handed out last.
@@ -151,25 +168,63 @@ class Segmentation:
         if tuple(logits.shape) != expected:
             raise InferenceError(f"the network gave {tuple(logits.shape)}, expected {expected}")
         self._network_s += time.monotonic() - self._asked
-        self._slab.add(logits[0], self._plan.starts[self._next])
+        if self._constant is None and self._memory.keep_constant:
+            value = only_value(self._voxels(self._next))
+            if value is not None:
+                self._constant = (value, logits.clone())
+        self._merge(logits)
+        while self._constant is not None and not self.is_done:
+            value, answer = self._constant
+            if only_value(self._voxels(self._next)) != value:
+                break
+            self._merge(answer)
+            self._n_reused += 1
+
+    def _voxels(self, number: int) -> NDArray[np.float32]:
+        """Return a window's voxels, (D, H, W), without copying them."""
+        z, y, x = self._windows[number][1]
+        d, h, w = self._plan.roi_size
+        return self._image[z : z + d, y : y + h, x : x + w]
+
+    def _merge(self, logits: torch.Tensor) -> None:
+        """Add the next window's logits to its strip's slab; label what is final."""
+        strip, start = self._windows[self._next]
+        if self._slab is None or self._slab_of is not strip:
+            self._slab = None  # the last strip's memory is free before this one's is taken
+            self._slab_of = strip
+            self._slab = Slab(
+                self._spec,
+                self._grid,
+                self._plan,
+                self._grid.axes.view(self._labels),
+                self._device,
+                strip,
+                probability=self._wanted,
+            )
+        slab = self._slab
+        merged, interpolated = slab.merge_s, slab.interpolate_s
+        slab.add(logits[0], start)
         self._next += 1
-        if self.is_done:
-            self._slab.finish_until(self._plan.padded_shape[0])
+        if self.is_done or self._windows[self._next][0] is not strip:
+            slab.finish_until(self._plan.padded_shape[0])
         else:
-            self._slab.finish_until(self._plan.starts[self._next][0])
+            slab.finish_until(self._windows[self._next][1][0])
+        self._merge_s += slab.merge_s - merged
+        self._interpolate_s += slab.interpolate_s - interpolated
 
     def finish(self) -> SegmentedVolume:
         """Remove what the spec says is too small, and return the labels."""
         if not self.is_done:
             raise InferenceError(f"only {self._next} of {self.n_windows} windows were run")
         began = time.monotonic()
+        self._slab = self._constant = None
         postprocess(self._labels, self._affine_lps, self._spec.postprocessing)
         ended = time.monotonic()
         timings = {
             "resample": self._resample_s,
             "network": self._network_s,
-            "merge": self._slab.merge_s,
-            "interpolate": self._slab.interpolate_s,
+            "merge": self._merge_s,
+            "interpolate": self._interpolate_s,
             "postprocess": ended - began,
             "total": ended - self._began,
         }
@@ -179,10 +234,13 @@ class Segmentation:
             "weights_sha256": self._spec.weights.sha256,
             "timings_s": {stage: round(seconds, 4) for stage, seconds in timings.items()},
             "n_windows": self.n_windows,
-            "engine": engine_name(self._device),
+            "n_windows_reused": self._n_reused,
+            "engine": engine_name(self._spec.engine, self._device),
             "precision": self._spec.engine.precision,
+            "engine_table": self._spec.engine.model_dump(mode="json"),
             "device": str(self._device),
             "threads": torch.get_num_threads(),
+            "memory": self._memory.as_json(),
             "peak_memory_mib": round(_peak_memory_mib(), 1),
             "model_grid_shape": list(self._grid.shape),
         }
@@ -193,12 +251,13 @@ def segment_volume(
     array: NDArray[Any],
     affine_lps: Float64,
     spec: ModelSpec,
-    network: nn.Module,
+    network: nn.Module | ReadyEngine,
     *,
     progress: Callable[[int, int], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
     device: torch.device | None = None,
     probability_of: int | None = None,
+    memory_budget_mib: float | None = None,
 ) -> SegmentedVolume:
     """Run the whole model on one volume.
 
@@ -206,10 +265,11 @@ def segment_volume(
     ----------
     array : (slice, row, column), int16 or float32, any orientation
     affine_lps : (4, 4), index to LPS millimetres
-    network : from `load_network`; converted to the spec's engine if it is not yet
+    network : from `load_network`, made ready for the spec's engine if it is not yet
     progress : called with (windows done, windows in all) after each
     should_stop : asked before each window
     probability_of : a label value whose probability is wanted too (4 bytes per voxel)
+    memory_budget_mib : what the process may use in all; None: 80 % of the machine's memory
 
     Raises
     ------
@@ -222,9 +282,14 @@ def segment_volume(
     """
     use_all_cores()
     where = device or torch.device("cpu")
-    ready = ready_network(network, spec.engine, where)
+    ready = ready_engine(network, spec, where)
     segmentation = Segmentation(
-        array, affine_lps, spec, device=where, probability_of=probability_of
+        array,
+        affine_lps,
+        spec,
+        device=where,
+        probability_of=probability_of,
+        memory_budget_mib=memory_budget_mib,
     )
     while not segmentation.is_done:
         if should_stop is not None and should_stop():
@@ -242,17 +307,6 @@ def _check_probability(spec: ModelSpec, label: int) -> None:
         raise RefusedError(f"probability_of: {label} is not a label of 0 to {spec.n_classes - 1}")
     if spec.network.interpolate != "probabilities":
         raise RefusedError("probability_of: this model interpolates logits, not probabilities")
-
-
-def _padded(image: NDArray[np.float32], plan: Any, value: float) -> NDArray[np.float32]:
-    """Pad an image smaller than a window; others are returned as they are."""
-    if image.shape == plan.padded_shape:
-        return image
-    pads = [
-        (before, wide - size - before)
-        for before, wide, size in zip(plan.pad_before, plan.padded_shape, image.shape, strict=True)
-    ]
-    return np.pad(image, pads, constant_values=np.float32(value))
 
 
 def _peak_memory_mib() -> float:
