@@ -51,6 +51,14 @@ chaos: setup  ## kill -9 at 50 random points while 20 studies are sent
 bench: setup  ## measure against the plain MONAI way; results under benchmarks/results/
 	@$(BIN)/python -m benchmarks.end_to_end
 
+.PHONY: bench-engines
+bench-engines: setup  ## time each engine on one window of two networks; their answers checked first
+	@$(BIN)/python -m benchmarks.engines
+
+.PHONY: bench-memory
+bench-memory: setup  ## peak memory at 104 classes, and with twice the slices
+	@$(BIN)/python -m benchmarks.memory
+
 .PHONY: serve
 serve: setup  ## the whole service on loopback
 	@$(BIN)/clinfer serve

@@ -36,6 +36,9 @@ ACTIVATION_FACTOR = {"torch": 1.5, "onnxruntime": 1.5}
 OTHER_FACTOR = 1.25
 """The same for engines that plan their memory before they run."""
 
+LIBRARIES_MIB = 64.0
+"""What libraries load at their first volume: compiled kernels, threads, convolution code."""
+
 _CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
@@ -98,7 +101,7 @@ def plan_memory(
     smallest: MemoryPlan | None = None
     for n_strips in range(1, min(MAX_STRIPS, grid.native_shape[1]) + 1):
         for keep in (True, False) if spec.window.skip_constant else (False,):
-            parts = {"process": process} | _parts_mib(
+            parts = {"process": process + LIBRARIES_MIB} | _parts_mib(
                 grid, windows, spec, n_strips, keep_constant=keep, probability=with_probability
             )
             plan = MemoryPlan(

@@ -30,7 +30,7 @@ def _with_classes(n: int, **tables: object) -> ModelSpec:
 def _header(spec: ModelSpec, shape: tuple[int, int, int]) -> ModelGrid:
     """A grid as a header gives it: no voxel is held."""
     nothing = np.broadcast_to(np.int16(0), shape)
-    affine = np.diag([1.0, 0.75, 0.75, 1.0])[:, [2, 1, 0, 3]]
+    affine = np.diag([0.75, 0.75, 1.0, 1.0])[:, [2, 1, 0, 3]]
     return model_grid(to_canonical(nothing, affine), spec.preprocessing)
 
 
@@ -79,7 +79,7 @@ def test_what_fits_no_plan_is_refused_with_both_figures() -> None:
         plan_memory(_header(spec, (300, 512, 512)), spec, budget_mib=500, resident_mib=400)
     found = re.search(r"needs at least (\d+) MiB .* and 500 MiB may be used", str(caught.value))
     assert found is not None
-    assert 500 < int(found[1]) < 600
+    assert 500 < int(found[1]) < 700
     assert "bf16 would need" in str(caught.value)
 
 
@@ -142,7 +142,7 @@ def _in_air(margin: int = 40) -> np.ndarray:
 
 def _run(array: np.ndarray, spec: ModelSpec, network: nn.Module) -> tuple[np.ndarray, int, dict]:
     counting = Counting(network)
-    run = Segmentation(array, np.diag([2.0, 1.5, 1.0, 1.0])[:, [2, 1, 0, 3]], spec)
+    run = Segmentation(array, np.diag([1.0, 1.5, 2.0, 1.0])[:, [2, 1, 0, 3]], spec)
     while not run.is_done:
         run.accept(run_network(counting, run.next_patch(), spec.engine))
     done = run.finish()
