@@ -115,7 +115,7 @@ def test_an_engine_that_breaks_stays_out_with_its_reason(
     listed = [Candidate(engine=e, missing=None) for e in engines]
     choice = tune(_bench(cache, _case()), listed, this_machine(), data="boxes")
     assert choice.engine == Engine()
-    assert choice.evidence[1].reason == "RuntimeError: no such instruction"
+    assert choice.evidence[1].reason.endswith(": no such instruction")  # its first line
 
 
 def test_windows_are_real_ones_of_every_case() -> None:
