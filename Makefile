@@ -76,6 +76,14 @@ soak: setup  ## 1000 cycles of load, infer and unload against the real server; m
 bench-batch: setup  ## `clinfer batch` on one and two workers; results under benchmarks/results/
 	@$(BIN)/python -m benchmarks.batch
 
+.PHONY: bench-engines
+bench-engines: setup  ## time each engine on one window of two networks; their answers checked first
+	@$(BIN)/python -m benchmarks.engines
+
+.PHONY: bench-memory
+bench-memory: setup  ## peak memory at 104 classes, and with twice the slices
+	@$(BIN)/python -m benchmarks.memory
+
 .PHONY: serve
 serve: setup  ## the whole service on loopback
 	@$(BIN)/clinfer serve

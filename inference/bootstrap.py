@@ -178,6 +178,7 @@ class Service:
                 model_repo=self._model_repo,
                 predictor=engine,
                 encodings=encodings_for(settings),
+                engine_cache_dir=settings.engine_cache_dir,
             ),
             metrics,
         )
@@ -340,7 +341,12 @@ def worker_slots(settings: Settings) -> tuple[tuple[str, Priority], ...]:
 def make_engine(settings: Settings, models: tuple[str, ...], model_repo: Path) -> Engine:
     """Return what runs the models, as the settings say."""
     if settings.backend == "local":
-        return InThisProcess(model_repo, models)
+        return InThisProcess(
+            model_repo,
+            models,
+            engine_cache_dir=settings.engine_cache_dir,
+            memory_budget_mib=settings.memory_budget_mib,
+        )
     if settings.triton_address is not None:
         return TritonByAddress(settings.triton_address, model_repo, models)
     return EmbeddedTriton(
@@ -349,6 +355,8 @@ def make_engine(settings: Settings, models: tuple[str, ...], model_repo: Path) -
             models=models,
             data_dir=settings.data_dir,
             model_memory_mib=settings.model_memory_mib,
+            engine_cache_dir=settings.engine_cache_dir,
+            memory_budget_mib=settings.memory_budget_mib,
         )
     )
 

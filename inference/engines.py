@@ -123,11 +123,22 @@ class TritonByAddress:
 class InThisProcess:
     """The same model code without a server."""
 
-    def __init__(self, model_repo: Path, models: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        model_repo: Path,
+        models: tuple[str, ...],
+        *,
+        engine_cache_dir: Path | None = None,
+        memory_budget_mib: float | None = None,
+    ) -> None:
         # torch and the networks load in seconds: only where this process computes.
         from inference.backends.local_torch import LocalPredictor
 
-        self._predictor = LocalPredictor(model_repo)
+        self._predictor = LocalPredictor(
+            model_repo,
+            engine_cache_dir=engine_cache_dir,
+            memory_budget_mib=memory_budget_mib,
+        )
         self._names = models
 
     def start(self) -> None:

@@ -113,6 +113,8 @@ class Settings(BaseSettings):
     batch_source_user: str | None = None
     batch_source_password: SecretStr | None = None
     batch_source_token: SecretStr | None = None
+    engine_cache_dir: Path | None = None
+    memory_budget_mib: Annotated[int, Field(ge=256)] | None = None
 
     quiet_period_s: Annotated[float, Field(gt=0, le=3600)] = 10.0
     incomplete_wait_s: Annotated[float, Field(gt=0, le=86_400)] = 60.0

@@ -30,7 +30,7 @@ from inference.backends.triton_scheduler import WindowScheduler  # noqa: E402
 from inference.backends.triton_turns import SharedMachine  # noqa: E402
 from inference.domain.errors import ClinferError, ModelError, RefusedError  # noqa: E402
 from inference.domain.job import Priority  # noqa: E402
-from inference.pipeline.spec import ModelSpec, load_spec  # noqa: E402
+from inference.pipeline.spec import ModelSpec  # noqa: E402
 
 
 class TritonPythonModel:
@@ -46,15 +46,21 @@ class TritonPythonModel:
         # Seconds to import, so not before Triton asks for the model itself.
         import torch
 
+        from inference.backends.loaded_model import load_model
         from inference.pipeline.batch import BatchRunner
-        from inference.pipeline.network import load_network
 
         folder = Path(args["model_repository"])
         try:
-            self.spec = load_spec(folder)
-            _check_config(json.loads(args["model_config"]), self.spec)
             self.device = torch.device("cpu")
-            self.runner = BatchRunner(load_network(folder, self.spec), self.spec, self.device)
+            cache_dir = os.environ.get(contract.ENGINE_CACHE_VARIABLE)
+            loaded = load_model(
+                folder, device=self.device, engine_cache_dir=Path(cache_dir) if cache_dir else None
+            )
+            self.spec, self.engine_choice = loaded.spec, loaded.why
+            _check_config(json.loads(args["model_config"]), self.spec)
+            budget = os.environ.get(contract.MEMORY_BUDGET_VARIABLE)
+            self.memory_budget_mib = float(budget) if budget else None
+            self.runner = BatchRunner(loaded.network, self.spec, self.device)
             # Ready means tried: one empty batch now, instead of surprises in the first study.
             self.runner.try_out()
         except ClinferError as error:
@@ -157,7 +163,13 @@ class _Work:
         model = self._model
         self._waited_s = time.monotonic() - self._received
         assert self._array is not None, "a request is prepared once"
-        self._run = Segmentation(self._array, self.affine_lps, model.spec, device=model.device)
+        self._run = Segmentation(
+            self._array,
+            self.affine_lps,
+            model.spec,
+            device=model.device,
+            memory_budget_mib=model.memory_budget_mib,
+        )
         self._array = self._request = None  # the volume's memory is free for the next request
 
     @property
@@ -182,6 +194,7 @@ class _Work:
         done = self._run.finish()
         report = done.report | {
             "priority": self.priority,
+            "engine_choice": self._model.engine_choice,
             "server": {
                 "waited_s": round(self._waited_s, 4),
                 "first_window_s": round(self._first_window_s or 0.0, 4),

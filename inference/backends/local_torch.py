@@ -4,28 +4,17 @@ from __future__ import annotations
 
 import threading
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from dicom_io.volume import Volume
+from inference.backends.loaded_model import LoadedModel, load_model
 from inference.domain.errors import ModelSpecError
 from inference.domain.job import Priority
 from inference.domain.ports import Prediction
-from inference.pipeline.engine import ready_network
-from inference.pipeline.network import load_network
 from inference.pipeline.segment import StoppedError, segment_volume
-from inference.pipeline.spec import SPEC_FILE, ModelSpec, list_models, load_spec
-
-
-@dataclass(frozen=True, kw_only=True)
-class LoadedModel:
-    """A model in memory: its spec and its network, in the spec's engine."""
-
-    spec: ModelSpec
-    network: nn.Module
+from inference.pipeline.spec import SPEC_FILE, list_models
 
 
 class LocalPredictor:
@@ -35,8 +24,17 @@ class LocalPredictor:
     cores; ``priority`` therefore only says who was asked for, not who overtakes.
     """
 
-    def __init__(self, model_repo: Path, *, device: torch.device | None = None) -> None:
+    def __init__(
+        self,
+        model_repo: Path,
+        *,
+        device: torch.device | None = None,
+        engine_cache_dir: Path | None = None,
+        memory_budget_mib: float | None = None,
+    ) -> None:
         self._repo = model_repo
+        self._engine_cache_dir = engine_cache_dir
+        self._memory_budget_mib = memory_budget_mib
         self._device = device or torch.device("cpu")
         self._models: dict[str, LoadedModel] = {}
         self._loading = threading.Lock()
@@ -74,8 +72,14 @@ class LocalPredictor:
                 loaded.network,
                 should_stop=lambda: until is not None and time.monotonic() > until,
                 device=self._device,
+                memory_budget_mib=self._memory_budget_mib,
             )
-        report = {**result.report, "backend": "local", "priority": priority}
+        report = {
+            **result.report,
+            "backend": "local",
+            "priority": priority,
+            "engine_choice": loaded.why,
+        }
         return Prediction(labels=result.labels, report=report)
 
     def load(self, model: str) -> LoadedModel:
@@ -93,8 +97,9 @@ class LocalPredictor:
                         field="(file)",
                         problem=f"no such model; there are {', '.join(list_models(self._repo))}",
                     )
-                folder = self._repo / model
-                spec = load_spec(folder)
-                network = ready_network(load_network(folder, spec), spec.engine, self._device)
-                self._models[model] = LoadedModel(spec=spec, network=network)
+                self._models[model] = load_model(
+                    self._repo / model,
+                    device=self._device,
+                    engine_cache_dir=self._engine_cache_dir,
+                )
             return self._models[model]

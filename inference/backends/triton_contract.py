@@ -35,6 +35,10 @@ TURNS_VARIABLE = "CLINFER_TURNS_FOLDER"
 """Environment variable of a model's process: the folder in which the models of a machine agree
 whose turn it is to compute. Without it a model takes no notice of others."""
 
+ENGINE_CACHE_VARIABLE = "CLINFER_ENGINE_CACHE_DIR"
+MEMORY_BUDGET_VARIABLE = "CLINFER_MEMORY_BUDGET_MIB"
+"""Settings that the models' processes need too; they reach them as environment variables."""
+
 MAX_LABELS_UINT8 = 255
 
 SECRET_HEADER_KEY = "clinfer-secret"  # noqa: S105 - the header's name, not its value

@@ -14,7 +14,12 @@ import grpc
 from tritonclient.grpc import service_pb2
 
 from inference.backends.triton_channel import TritonChannel
-from inference.backends.triton_contract import SECRET_HEADER_KEY, error_from_text
+from inference.backends.triton_contract import (
+    ENGINE_CACHE_VARIABLE,
+    MEMORY_BUDGET_VARIABLE,
+    SECRET_HEADER_KEY,
+    error_from_text,
+)
 from inference.backends.triton_record import ServerRecord
 from inference.domain.errors import BackendError, ModelError
 
@@ -56,6 +61,7 @@ class TritonServerOptions:
     port : of gRPC on loopback; None takes a free one
     max_failures : failed starts in a row after which restarting ends
     model_memory_mib : most memory of the models' processes together; None: all stay loaded
+    engine_cache_dir, memory_budget_mib : handed to the models' processes; None: their defaults
     """
 
     model_repo: Path
@@ -65,6 +71,16 @@ class TritonServerOptions:
     ready_timeout_s: float = 120.0
     max_failures: int = 10
     model_memory_mib: int | None = None
+    engine_cache_dir: Path | None = None
+    memory_budget_mib: int | None = None
+
+    def for_models(self) -> dict[str, str]:
+        """Return the variables that the models' processes read."""
+        values = {
+            ENGINE_CACHE_VARIABLE: self.engine_cache_dir and self.engine_cache_dir.resolve(),
+            MEMORY_BUDGET_VARIABLE: self.memory_budget_mib,
+        }
+        return {name: str(value) for name, value in values.items() if value is not None}
 
 
 def command_line(

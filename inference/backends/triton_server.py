@@ -172,6 +172,7 @@ class TritonServer:
         self._environment = server_environment(install, os.environ) | {
             TOKEN_VARIABLE: self._record.token,
             TURNS_VARIABLE: str(self._empty_turns_folder()),
+            **self._options.for_models(),
         }
         self._set_state(ServerState.STARTING)
         self._thread = threading.Thread(

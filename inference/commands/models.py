@@ -1,4 +1,4 @@
-"""`clinfer models`: list the models of a repository, and check that each is whole."""
+"""`clinfer models`: list the models of a repository, check that each is whole, tune its engine."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from rich.console import Console
 from rich.table import Table
 
 from inference.commands.run import DEFAULT_REPO
+from inference.commands.tune import tune
 
 app = typer.Typer(help="The models of a repository.", no_args_is_help=True)
+app.command("tune")(tune)
 Repo = Annotated[Path, typer.Option(envvar="CLINFER_MODEL_REPO", help="The folder of models.")]
 
 
@@ -51,7 +53,8 @@ def check(
 
     from inference.backends.triton_config import check_config
     from inference.domain.errors import ModelWeightsError
-    from inference.pipeline.engine import ready_network, run_network
+    from inference.pipeline.engine import run_network
+    from inference.pipeline.engines.factory import ready_engine
     from inference.pipeline.network import load_network
     from inference.pipeline.spec import list_models, load_spec
 
@@ -63,7 +66,7 @@ def check(
     for name in names or known:
         folder = model_repo / name
         spec = load_spec(folder)
-        network = ready_network(load_network(folder, spec), spec.engine, torch.device("cpu"))
+        network = ready_engine(load_network(folder, spec), spec, torch.device("cpu"))
         check_config(folder, spec)
         logits = run_network(network, torch.zeros(1, 1, *spec.window.roi_size), spec.engine)
         if logits.shape[1] != spec.n_classes:

@@ -34,6 +34,18 @@ def run(
         str | None,
         typer.Option(help="HOST:PORT of a running Triton (default: compute in this process)."),
     ] = None,
+    engine_cache: Annotated[
+        Path | None,
+        typer.Option(envvar="CLINFER_ENGINE_CACHE_DIR", help="Where converted networks are kept."),
+    ] = None,
+    memory_budget_mib: Annotated[
+        int | None,
+        typer.Option(
+            envvar="CLINFER_MEMORY_BUDGET_MIB",
+            min=256,
+            help="Most memory to use (default: 80 % of the machine's).",
+        ),
+    ] = None,
 ) -> None:
     """Analyse one study and write OUT/result.json with the files that it names.
 
@@ -47,7 +59,12 @@ def run(
     out.absolute().parent.mkdir(parents=True, exist_ok=True)
     unfinished = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.absolute().parent))
     try:
-        result = _analyse(study, unfinished, model, model_repo, triton)
+        backend = {
+            "triton_address": triton,
+            "engine_cache_dir": engine_cache,
+            "memory_budget_mib": memory_budget_mib,
+        }
+        result = _analyse(study, unfinished, model, model_repo, backend)
         (unfinished / "result.json").write_text(json.dumps(result, indent=2) + "\n")
         unfinished.chmod(0o755)
         if out.exists():
@@ -59,7 +76,7 @@ def run(
 
 
 def _analyse(
-    study: Path, out: Path, model: str | None, model_repo: Path, triton: str | None
+    study: Path, out: Path, model: str | None, model_repo: Path, backend: dict[str, Any]
 ) -> dict[str, Any]:
     """Analyse every image series; return the content of ``result.json``."""
     # Heavy libraries load here, so that a wrong option answers at once.
@@ -69,7 +86,9 @@ def _analyse(
     from inference.domain.errors import NoApplicableModelError, RefusedError
     from inference.jobs.analysis import SeriesOutcome, analyse_series
     from inference.jobs.study_processor import why_no_model_applies
-    from inference.pipeline.spec import list_models, load_spec
+    from inference.pipeline.engines.cache import EngineCache, default_cache_dir
+    from inference.pipeline.engines.choice import served_spec
+    from inference.pipeline.spec import list_models
 
     known = list_models(model_repo)
     chosen = [name for name in known if model is None or name == model]
@@ -78,11 +97,12 @@ def _analyse(
             f"no model {model or ''} in {model_repo}; there are: {', '.join(known) or 'none'}",
             param_hint="--model",
         )
-    specs = tuple(load_spec(model_repo / name) for name in chosen)
+    cache = EngineCache(backend["engine_cache_dir"] or default_cache_dir())
+    specs = tuple(served_spec(model_repo / name, cache=cache).spec for name in chosen)
     outcomes: list[SeriesOutcome] = []
     with (
         open_source(study) as files,
-        one_run_predictor(model_repo, triton_address=triton) as predictor,
+        one_run_predictor(model_repo, **backend) as predictor,
         _progress() as bar,
     ):
         task = bar.add_task("reading headers", total=None)

@@ -10,6 +10,8 @@
     ├── NoApplicableModelError    no model's scope fits any series of the study
     └── BackendError              the network could not be run
         ├── BackendUnavailableError  the server is not there (retry later)
+        ├── EngineUnavailableError   an engine asked for cannot run here (pipeline.engines)
+        ├── EngineCacheError         a converted network is damaged (pipeline.engines)
         └── InferenceError           the server answered with a failure
 """
 

@@ -32,6 +32,7 @@ from inference.domain.job import Priority
 from inference.domain.ports import Labels, Prediction, Predictor
 from inference.domain.stages import stages_of
 from inference.pipeline.applicability import applicable
+from inference.pipeline.engine_spec import Engine
 from inference.pipeline.measure import measure
 from inference.pipeline.sheet import write_contact_sheet
 from inference.pipeline.spec import ModelSpec
@@ -97,7 +98,7 @@ class Analysis:
             "peak_memory_mib": self.peak_memory_mib,
             "engine": {
                 name: self.report[name]
-                for name in ("backend", "engine", "precision", "device")
+                for name in ("backend", "engine", "precision", "device", "engine_choice")
                 if name in self.report
             },
         }
@@ -179,19 +180,22 @@ def analyse_series(
             reused.append(key)
             continue
         try:
-            analyses.append(
-                analyse(
-                    volume,
-                    spec,
-                    predictor,
-                    out / spec.name,
-                    clock=StageClock(progress, before_s=dict(clock.seconds)),
-                    priority=priority,
-                    encodings=encodings,
-                )
+            found = analyse(
+                volume,
+                spec,
+                predictor,
+                out / spec.name,
+                clock=StageClock(progress, before_s=dict(clock.seconds)),
+                priority=priority,
+                encodings=encodings,
             )
         except (DicomIoError, RefusedError) as error:
             refused.append(Refusal(series_uid=series.series_uid, spec=spec, error=error))
+            continue
+        if found.key in stored_keys:  # the server ran another engine than expected here
+            reused.append(found.key)
+        else:
+            analyses.append(found)
     return SeriesOutcome(
         series=series,
         analyses=tuple(analyses),
@@ -250,10 +254,11 @@ def write_analysis(
         As `analyse`.
     """
     assert volume.source is not None, "only a DICOM volume has results"
+    spec = as_run(spec, prediction.report)
     key = result_key(volume, spec)
     identity = ResultIdentity(key=key, created_at=datetime.now(UTC))
     algorithm = spec.algorithm(
-        engine=f"torch {spec.engine.precision}", software_version=SOFTWARE_VERSION
+        engine=f"{spec.engine.kind} {spec.engine.precision}", software_version=SOFTWARE_VERSION
     )
     labels = prediction.labels
     segments = spec.segments
@@ -354,11 +359,20 @@ def write_objects(
     return files
 
 
+def as_run(spec: ModelSpec, report: dict[str, Any]) -> ModelSpec:
+    """Return the spec with the engine that the report names: the one that ran, wherever it did."""
+    table = report.get("engine_table")
+    if table is None:
+        return spec
+    return spec.model_copy(update={"engine": Engine.model_validate(table)})
+
+
 def result_key(volume: Volume, spec: ModelSpec) -> str:
     """Return the SHA-256 that names a result.
 
     The same input files, model, weights, preprocessing, engine, precision and code give the same
-    key, hence the same object UIDs; changing any of them gives another.
+    key, hence the same object UIDs; changing any of them gives another. ``spec.engine`` is the one
+    that ran (`as_run`), or before a run the one that is expected to.
     """
     assert volume.source is not None, "only a DICOM volume has a result key"
     instances = volume.source.instances

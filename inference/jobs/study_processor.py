@@ -20,7 +20,9 @@ from inference.jobs.analysis import (
     SeriesOutcome,
     analyse_series,
 )
-from inference.pipeline.spec import ModelSpec, list_models, load_spec
+from inference.pipeline.engines.cache import EngineCache, default_cache_dir
+from inference.pipeline.engines.choice import served_spec
+from inference.pipeline.spec import ModelSpec, list_models
 
 
 class ModelStudyProcessor:
@@ -32,7 +34,9 @@ class ModelStudyProcessor:
         model_repo: Path,
         predictor: Predictor,
         encodings: tuple[SegmentationEncoding, ...] = ("BINARY",),
+        engine_cache_dir: Path | None = None,
     ) -> None:
+        self._engine_cache = EngineCache(engine_cache_dir or default_cache_dir())
         self._model_repo = model_repo
         self._predictor = predictor
         self._encodings = encodings
@@ -81,7 +85,10 @@ class ModelStudyProcessor:
                 problem=f"no model {study.model!r}; there are {', '.join(known)}",
             )
         names = (study.model,) if study.model else known
-        return tuple(load_spec(self._model_repo / name) for name in names)
+        # The engine is part of a result's key, so it must be the one that will serve.
+        return tuple(
+            served_spec(self._model_repo / name, cache=self._engine_cache).spec for name in names
+        )
 
     def _drafts(
         self, outcome: SeriesOutcome, study: StudyInput, out: Path

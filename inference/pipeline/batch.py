@@ -15,7 +15,9 @@ import torch
 from torch import nn
 
 from inference.domain.errors import InferenceError
-from inference.pipeline.engine import ready_network, run_network, use_all_cores
+from inference.pipeline.engine import run_network, use_all_cores
+from inference.pipeline.engines.base import ReadyEngine
+from inference.pipeline.engines.factory import ready_engine
 from inference.pipeline.spec import ModelSpec
 
 BATCH_SIZE_CPU = 1
@@ -44,8 +46,10 @@ class BatchRunner:
     last_s : how long the network ran for the last one
     """
 
-    def __init__(self, network: nn.Module, spec: ModelSpec, device: torch.device) -> None:
-        self._network = ready_network(network, spec.engine, device)
+    def __init__(
+        self, network: nn.Module | ReadyEngine, spec: ModelSpec, device: torch.device
+    ) -> None:
+        self._network = ready_engine(network, spec, device)
         self._spec, self._device = spec, device
         self.size = batch_size_on(spec, device)
         self.last_s = 0.0

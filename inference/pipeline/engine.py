@@ -13,9 +13,9 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from cuda_kernels.jit import set_threads
 from inference.domain.errors import InferenceError
-from inference.pipeline.spec import Engine
-
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+from inference.pipeline.engine_spec import Engine
+from inference.pipeline.engines.base import ReadyEngine
+from inference.pipeline.engines.torch_engines import DTYPES
 
 
 def use_all_cores() -> int:
@@ -52,6 +52,10 @@ class ReadyNetwork(nn.Module):
         """Return the network's answer in its own precision."""
         return self.network(patches)
 
+    def run(self, patches: torch.Tensor) -> torch.Tensor:
+        """Run windows; see `ReadyEngine`."""
+        return run_network(self, patches, self.engine)
+
 
 def ready_network(network: nn.Module, engine: Engine, device: torch.device) -> ReadyNetwork:
     """Return the network as the engine runs it; one that is ready already, as it is."""
@@ -78,8 +82,10 @@ def _fold_batch_norm(network: nn.Module) -> None:
         setattr(rest, first[0], nn.Identity())
 
 
-def run_network(network: nn.Module, patches: torch.Tensor, engine: Engine) -> torch.Tensor:
-    """Run a ready network on windows.
+def run_network(
+    network: nn.Module | ReadyEngine, patches: torch.Tensor, engine: Engine
+) -> torch.Tensor:
+    """Run a ready network on windows, whatever engine runs it.
 
     Parameters
     ----------
@@ -94,18 +100,15 @@ def run_network(network: nn.Module, patches: torch.Tensor, engine: Engine) -> to
     InferenceError
         The network failed, or its output has another shape.
     """
-    layout = torch.channels_last_3d if engine.channels_last else torch.contiguous_format
     try:
-        with torch.inference_mode():
-            patches = patches.to(dtype=DTYPES[engine.precision], memory_format=layout)
-            logits = network(patches)
+        if isinstance(network, nn.Module):
+            layout = torch.channels_last_3d if engine.channels_last else torch.contiguous_format
+            with torch.inference_mode():
+                logits = network(patches.to(dtype=DTYPES[engine.precision], memory_format=layout))
+        else:
+            logits = network.run(patches)
     except (RuntimeError, ValueError) as error:  # torch raises both for shapes and for memory
         raise InferenceError(f"the network failed on {tuple(patches.shape)}: {error}") from error
     if not isinstance(logits, torch.Tensor) or logits.shape[2:] != patches.shape[2:]:
         raise InferenceError("the network's output is not one tensor of the windows' size")
     return logits.float().contiguous()
-
-
-def engine_name(device: torch.device) -> str:
-    """Return what computes, for the report: ``torch 2.13.0 cpu``."""
-    return f"torch {torch.__version__.split('+')[0]} {device.type}"

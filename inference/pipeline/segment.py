@@ -23,12 +23,21 @@ from inference.domain.errors import InferenceError, RefusedError
 from inference.domain.ports import Labels
 from inference.pipeline.applicability import geometry_problem
 from inference.pipeline.batch import BatchRunner, batch_size_on
-from inference.pipeline.engine import engine_name, use_all_cores
+from inference.pipeline.engine import use_all_cores
+from inference.pipeline.engines.base import ReadyEngine, engine_name
+from inference.pipeline.memory import plan_memory
 from inference.pipeline.postprocess import postprocess
-from inference.pipeline.preprocess import preprocess, to_canonical
+from inference.pipeline.preprocess import model_grid, preprocess, to_canonical
 from inference.pipeline.slab import Slab
 from inference.pipeline.spec import ModelSpec
-from inference.pipeline.windows import plan_windows
+from inference.pipeline.windows import (
+    Shape3,
+    Strip,
+    only_value,
+    padded,
+    plan_strips,
+    plan_windows,
+)
 
 Float64 = NDArray[np.float64]
 
@@ -47,9 +56,10 @@ class SegmentedVolume:
     ----------
     labels : (slice, row, column) of the input, uint8 (uint16 with more than 255 labels)
     report : JSON-ready: ``timings_s`` (resample, network, merge, interpolate, postprocess,
-        total), ``n_windows``, ``batch_size``, ``engine``, ``precision``, ``device``, ``threads``,
-        ``peak_memory_mib`` (of the process, so far), ``model_grid_shape``, ``model``,
-        ``model_version``, ``weights_sha256``
+        total), ``n_windows``, ``n_windows_reused`` (constant ones that took an earlier answer),
+        ``batch_size``, ``engine``, ``precision``, ``engine_table`` (as `[engine]` says it),
+        ``device``, ``threads``, ``memory`` (predicted, budget, strips), ``peak_memory_mib`` (of the
+        process, so far), ``model_grid_shape``, ``model``, ``model_version``, ``weights_sha256``
     probability : float32 in [0, 1] on the same grid, of the one label that was asked for; before
         small parts are removed
     """
@@ -64,12 +74,14 @@ class Segmentation:
 
     `next_patch` hands windows out in order, `accept` takes their logits back in that order, and
     `finish` ends it. Several may be out at one time, and several volumes may be interleaved: an
-    `inference.pipeline.batch.BatchRunner` computes them together.
+    `inference.pipeline.batch.BatchRunner` computes them together. A constant window that takes an
+    earlier one's answer is never handed out.
 
     Raises
     ------
     RefusedError
-        No result may be made from this volume by this model.
+        No result may be made from this volume by this model, or ``memory_budget_mib`` (None: 80 %
+        of the machine's) does not hold it.
     """
 
     def __init__(
@@ -80,6 +92,7 @@ class Segmentation:
         *,
         device: torch.device | None = None,
         probability_of: int | None = None,
+        memory_budget_mib: float | None = None,
     ) -> None:
         self._began = time.monotonic()
         self._spec = spec
@@ -89,38 +102,46 @@ class Segmentation:
         problem = geometry_problem(spec.scope, view.array.shape, view.spacing_mm)
         if problem is not None:
             raise RefusedError(problem)
+        self._memory = plan_memory(
+            model_grid(view, spec.preprocessing),
+            spec,
+            budget_mib=memory_budget_mib,
+            with_probability=probability_of is not None,
+        )
         prepared = preprocess(array, affine_lps, spec)
         plan = plan_windows(prepared.grid.shape, spec.window)
-        self._image = _padded(prepared.array, plan, spec.preprocessing.intensity.padding_value)
+        self._image = padded(prepared.array, plan, spec.preprocessing.intensity.padding_value)
         self._labels: Labels = (
             np.zeros(array.shape, np.uint8)
             if spec.n_classes <= 256
             else np.zeros(array.shape, np.uint16)
         )
         self._grid, self._plan = prepared.grid, plan
-        axes = prepared.grid.axes
         self._probability: NDArray[np.float32] | None = None
-        wanted = None
+        self._wanted: tuple[int, NDArray[np.float32]] | None = None
         if probability_of is not None:
             _check_probability(spec, probability_of)
             self._probability = np.zeros(array.shape, np.float32)
-            wanted = (probability_of, axes.view(self._probability))
-        self._slab = Slab(
-            spec,
-            prepared.grid,
-            plan,
-            axes.view(self._labels),
-            self._device,
-            probability=wanted,
-        )
-        self._handed_out = self._next = 0
+            self._wanted = (probability_of, prepared.grid.axes.view(self._probability))
+        rows = prepared.grid.axes_to_native()[1]
+        self._strips = plan_strips(plan, rows, self._memory.n_strips)
+        self._windows: list[tuple[Strip, Shape3]] = [
+            (strip, start) for strip in self._strips for start in strip.starts
+        ]
+        self._slab: Slab | None = None
+        self._slab_of: Strip | None = None
+        self._merge_s = self._interpolate_s = 0.0
+        self._to_run, self._first_constant = self._plan_reuse()
+        self._handed_out = self._n_accepted = 0  # of those in _to_run
+        self._answer: torch.Tensor | None = None  # of the first constant window
+        self._next = 0  # window to be merged
         self._resample_s = time.monotonic() - self._began
         self._network_s = 0.0
 
     @property
     def n_windows(self) -> int:
-        """Windows of the whole volume."""
-        return len(self._plan.starts)
+        """Windows of the whole volume; those that touch two strips count twice."""
+        return len(self._windows)
 
     @property
     def n_done(self) -> int:
@@ -134,21 +155,20 @@ class Segmentation:
 
     @property
     def n_left(self) -> int:
-        """Windows not handed out yet."""
-        return self.n_windows - self._handed_out
+        """Windows for the network that are not handed out yet."""
+        return len(self._to_run) - self._handed_out
 
     def next_patch(self) -> torch.Tensor:
         """Hand out the next window's voxels: (1, 1, D, H, W), float32, on the device."""
-        z, y, x = self._plan.starts[self._handed_out]
+        number = self._to_run[self._handed_out]
         self._handed_out += 1
-        d, h, w = self._plan.roi_size
-        patch = torch.from_numpy(self._image[z : z + d, y : y + h, x : x + w])
-        return patch[None, None].to(self._device)
+        return torch.from_numpy(self._voxels(number))[None, None].to(self._device)
 
     def accept(self, logits: torch.Tensor, *, network_s: float) -> None:
         """Merge the logits, (1, classes, D, H, W), of the oldest window that is out.
 
-        ``network_s`` is this window's share of the time that the network ran.
+        ``network_s`` is this window's share of the time that the network ran. Constant windows
+        that follow it and take an earlier answer are merged with it.
 
         Raises
         ------
@@ -159,25 +179,73 @@ class Segmentation:
         if tuple(logits.shape) != expected:
             raise InferenceError(f"the network gave {tuple(logits.shape)}, expected {expected}")
         self._network_s += network_s
-        self._slab.add(logits[0], self._plan.starts[self._next])
+        if self._next == self._first_constant:
+            self._answer = logits.clone()
+        self._merge(logits)
+        self._n_accepted += 1
+        is_last = self._n_accepted == len(self._to_run)
+        stop = self.n_windows if is_last else self._to_run[self._n_accepted]
+        while self._next < stop:
+            assert self._answer is not None, "only windows behind a constant one are left out"
+            self._merge(self._answer)
+
+    def _plan_reuse(self) -> tuple[list[int], int | None]:
+        """Return the windows that the network runs, and the first whose answer others take."""
+        everything = list(range(self.n_windows))
+        if not self._memory.keep_constant:
+            return everything, None
+        values = [only_value(self._voxels(number)) for number in everything]
+        first = next((number for number in everything if values[number] is not None), None)
+        if first is None:
+            return everything, None
+        to_run = [n for n in everything if n == first or values[n] != values[first]]
+        return to_run, first
+
+    def _voxels(self, number: int) -> NDArray[np.float32]:
+        """Return a window's voxels, (D, H, W), without copying them."""
+        z, y, x = self._windows[number][1]
+        d, h, w = self._plan.roi_size
+        return self._image[z : z + d, y : y + h, x : x + w]
+
+    def _merge(self, logits: torch.Tensor) -> None:
+        """Add the next window's logits to its strip's slab; label what is final."""
+        strip, start = self._windows[self._next]
+        if self._slab is None or self._slab_of is not strip:
+            self._slab = None  # the last strip's memory is free before this one's is taken
+            self._slab_of = strip
+            self._slab = Slab(
+                self._spec,
+                self._grid,
+                self._plan,
+                self._grid.axes.view(self._labels),
+                self._device,
+                strip,
+                probability=self._wanted,
+            )
+        slab = self._slab
+        merged, interpolated = slab.merge_s, slab.interpolate_s
+        slab.add(logits[0], start)
         self._next += 1
-        if self.is_done:
-            self._slab.finish_until(self._plan.padded_shape[0])
+        if self.is_done or self._windows[self._next][0] is not strip:
+            slab.finish_until(self._plan.padded_shape[0])
         else:
-            self._slab.finish_until(self._plan.starts[self._next][0])
+            slab.finish_until(self._windows[self._next][1][0])
+        self._merge_s += slab.merge_s - merged
+        self._interpolate_s += slab.interpolate_s - interpolated
 
     def finish(self) -> SegmentedVolume:
         """Remove what the spec says is too small, and return the labels."""
         if not self.is_done:
             raise InferenceError(f"only {self._next} of {self.n_windows} windows were run")
         began = time.monotonic()
+        self._slab = self._answer = None
         postprocess(self._labels, self._affine_lps, self._spec.postprocessing)
         ended = time.monotonic()
         timings = {
             "resample": self._resample_s,
             "network": self._network_s,
-            "merge": self._slab.merge_s,
-            "interpolate": self._slab.interpolate_s,
+            "merge": self._merge_s,
+            "interpolate": self._interpolate_s,
             "postprocess": ended - began,
             "total": ended - self._began,
         }
@@ -187,11 +255,14 @@ class Segmentation:
             "weights_sha256": self._spec.weights.sha256,
             "timings_s": {stage: round(seconds, 4) for stage, seconds in timings.items()},
             "n_windows": self.n_windows,
+            "n_windows_reused": self.n_windows - len(self._to_run),
             "batch_size": batch_size_on(self._spec, self._device),
-            "engine": engine_name(self._device),
+            "engine": engine_name(self._spec.engine, self._device),
             "precision": self._spec.engine.precision,
+            "engine_table": self._spec.engine.model_dump(mode="json"),
             "device": str(self._device),
             "threads": torch.get_num_threads(),
+            "memory": self._memory.as_json(),
             "peak_memory_mib": round(_peak_memory_mib(), 1),
             "model_grid_shape": list(self._grid.shape),
         }
@@ -202,12 +273,13 @@ def segment_volume(
     array: NDArray[Any],
     affine_lps: Float64,
     spec: ModelSpec,
-    network: nn.Module,
+    network: nn.Module | ReadyEngine,
     *,
     progress: Callable[[int, int], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
     device: torch.device | None = None,
     probability_of: int | None = None,
+    memory_budget_mib: float | None = None,
 ) -> SegmentedVolume:
     """Run the whole model on one volume.
 
@@ -215,10 +287,11 @@ def segment_volume(
     ----------
     array : (slice, row, column), int16 or float32, any orientation
     affine_lps : (4, 4), index to LPS millimetres
-    network : from `load_network`; converted to the spec's engine if it is not yet
+    network : from `load_network`, made ready for the spec's engine if it is not yet
     progress : called with (windows done, windows in all) after each
     should_stop : asked before each window
     probability_of : a label value whose probability is wanted too (4 bytes per voxel)
+    memory_budget_mib : what the process may use in all; None: 80 % of the machine's memory
 
     Raises
     ------
@@ -233,7 +306,12 @@ def segment_volume(
     where = device or torch.device("cpu")
     runner = BatchRunner(network, spec, where)
     segmentation = Segmentation(
-        array, affine_lps, spec, device=where, probability_of=probability_of
+        array,
+        affine_lps,
+        spec,
+        device=where,
+        probability_of=probability_of,
+        memory_budget_mib=memory_budget_mib,
     )
     while not segmentation.is_done:
         if should_stop is not None and should_stop():
@@ -253,17 +331,6 @@ def _check_probability(spec: ModelSpec, label: int) -> None:
         raise RefusedError(f"probability_of: {label} is not a label of 0 to {spec.n_classes - 1}")
     if spec.network.interpolate != "probabilities":
         raise RefusedError("probability_of: this model interpolates logits, not probabilities")
-
-
-def _padded(image: NDArray[np.float32], plan: Any, value: float) -> NDArray[np.float32]:
-    """Pad an image smaller than a window; others are returned as they are."""
-    if image.shape == plan.padded_shape:
-        return image
-    pads = [
-        (before, wide - size - before)
-        for before, wide, size in zip(plan.pad_before, plan.padded_shape, image.shape, strict=True)
-    ]
-    return np.pad(image, pads, constant_values=np.float32(value))
 
 
 def _peak_memory_mib() -> float:

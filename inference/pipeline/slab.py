@@ -2,7 +2,8 @@
 
 Windows come in order of the slice axis. Once none to come touches a plane, the plane is final: its
 labels are written to the scanner's grid and the slab moves on. Memory is classes x one window's
-depth x one plane, whatever the length of the scan.
+depth x one plane, whatever the length of the scan; where even that is too much, a slab holds a
+strip of the plane's rows, and the scan is gone through once per strip.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from cuda_kernels.resample import resample
 from inference.domain.errors import InferenceError
 from inference.pipeline.preprocess import ModelGrid
 from inference.pipeline.spec import ModelSpec
-from inference.pipeline.windows import WindowPlan
+from inference.pipeline.windows import Strip, WindowPlan
 
 Labels = NDArray[np.uint8] | NDArray[np.uint16]
 
@@ -40,10 +41,14 @@ class Slab:
         plan: WindowPlan,
         out: Labels,
         device: torch.device,
+        strip: Strip,
         *,
         probability: tuple[int, NDArray[np.float32]] | None = None,
     ) -> None:
-        depth, height, width = (1 + plan.roi_size[0], *plan.padded_shape[1:])
+        self._first_row, self._end_row = strip.model_rows
+        self._rows = slice(*strip.native_rows)
+        depth, width = 1 + plan.roi_size[0], plan.padded_shape[2]
+        height = self._end_row - self._first_row
         self._total = torch.zeros((spec.n_classes, depth, height, width), device=device)
         self._weight = torch.zeros((depth, height, width), device=device)
         self._best = torch.zeros((depth, height, width), dtype=torch.uint16, device=device)
@@ -56,7 +61,7 @@ class Slab:
         z, y, x = grid.axes_to_native()
         pad_z, pad_y, pad_x = plan.pad_before
         self._z = z.part(0, len(z), shift=-pad_z)
-        self._y = y.part(0, len(y), shift=-pad_y)
+        self._y = y.part(*strip.native_rows, shift=self._first_row - pad_y)
         self._x = x.part(0, len(x), shift=-pad_x)
         self._base = 0
         self._written = 0  # native planes done
@@ -66,12 +71,15 @@ class Slab:
     def add(self, logits: torch.Tensor, start: tuple[int, int, int]) -> None:
         """Add one window's logits, (classes, d, h, w) float32, at its place in the padded grid."""
         began = time.monotonic()
+        # Only the window's rows inside the strip; all of them where the strip is the whole plane.
+        first = max(self._first_row - start[1], 0)
+        end = min(self._end_row - start[1], self._plan.roi_size[1])
         accumulate(
-            _array(logits),
-            _array(self._importance),
+            _array(logits[:, :, first:end]),
+            _array(self._importance[:, first:end]),
             _array(self._total),
             _array(self._weight),
-            (start[0] - self._base + 1, start[1], start[2]),
+            (start[0] - self._base + 1, start[1] + first - self._first_row, start[2]),
         )
         self.merge_s += time.monotonic() - began
 
@@ -110,7 +118,7 @@ class Slab:
         if stop <= self._written:
             return
         axes = (self._z.part(self._written, stop, shift=self._base - 1), self._y, self._x)
-        target = self._out[self._written : stop]
+        target = self._out[self._written : stop, self._rows]
         if self._total.is_cuda:
             labels = torch.empty(
                 target.shape, dtype=_TORCH[str(target.dtype)], device=self._total.device
@@ -122,7 +130,9 @@ class Slab:
         if self._probability is not None:
             label, where = self._probability
             wanted = resample(total[label], axes)
-            where[self._written : stop] = wanted.copy_to_host() if self._total.is_cuda else wanted
+            if self._total.is_cuda:
+                wanted = wanted.copy_to_host()
+            where[self._written : stop, self._rows] = wanted
         self._written = stop
 
     def _shift(self, n_final: int) -> None:

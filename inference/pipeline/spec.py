@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from dicom_io.results import Algorithm, Code, Segment
 from inference.domain.errors import ModelSpecError
+from inference.pipeline.engine_spec import Engine
 from inference.pipeline.network_spec import NetworkSpec
 
 SPEC_FILE = "model.toml"
@@ -107,8 +108,10 @@ class Preprocessing(_Table):
 class Window(_Table):
     """The sliding window, in voxels of the model's grid.
 
-    ``batch_size``: windows that the network is given at a time, always as many; None leaves it to
-    the device (`inference.pipeline.batch`).
+    ``skip_constant``: windows in which every voxel has the same value (outside the body, after
+    clipping) are run once; later ones of that value take the first one's answer. ``batch_size``:
+    windows that the network is given at a time, always as many; None leaves it to the device
+    (`inference.pipeline.batch`).
     """
 
     roi_size: tuple[
@@ -120,13 +123,7 @@ class Window(_Table):
     merge: Literal["gaussian"] = "gaussian"
     sigma_scale: Annotated[float, Field(gt=0, le=10)] = 0.125
     batch_size: Annotated[int, Field(ge=1, le=64)] | None = None
-
-
-class Engine(_Table):
-    """How the network is run where nothing else is asked for."""
-
-    precision: Literal["fp32", "bf16"] = "fp32"
-    channels_last: bool = False
+    skip_constant: bool = True
 
 
 class Weights(_Table):
