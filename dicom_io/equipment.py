@@ -1,8 +1,8 @@
-"""Who made a result object, when, and under which words: the part that SEG and SR share."""
+"""Who made a result object, when, and under which words: the part that all kinds share."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import datetime, timedelta, timezone
 
 import highdicom as hd
 from pydicom.dataset import Dataset, FileMetaDataset
@@ -96,28 +96,31 @@ def stamp(
     kind: str,
     description: str,
     series_number: int,
+    number: int | None = None,
 ) -> Dataset:
     """Return a plain dataset: `dataset` with our identity, equipment, times and file meta.
 
     Parameters
     ----------
     header : from `source_header.result_header`; its values replace those of `dataset`
-    kind : as in ``identity.uid``: "seg" or "sr"
+    kind : as in ``identity.uid``: "seg", "sr", "gsps", ...
+    number : of an instance among several in the series, 1 or more; None where there is one
     """
     stamped = Dataset({element.tag: element for element in dataset})
     stamped.update(header)
     stamped.SeriesInstanceUID = identity.uid(f"{kind}-series")
-    stamped.SOPInstanceUID = identity.uid(kind)
+    instance = kind if number is None else f"{kind}-{number:02d}"
+    stamped.SOPInstanceUID = identity.uid(instance)
     stamped.SeriesNumber = series_number
-    stamped.InstanceNumber = identity.revision
+    stamped.InstanceNumber = identity.revision if number is None else number
     stamped.SeriesDescription = series_description(description, algorithm)
     stamped.Manufacturer = algorithm.manufacturer
     stamped.ManufacturerModelName = algorithm.name
     stamped.DeviceSerialNumber = algorithm.device_uid
     stamped.SoftwareVersions = [algorithm.version, algorithm.software_version]
-    stamped.ContentQualification = "RESEARCH" if algorithm.is_research else "PRODUCT"
-    stamped.ContributingEquipmentSequence = [_contribution(algorithm, identity.created_at)]
     moment = _local_time(identity.created_at, header)
+    stamped.ContentQualification = "RESEARCH" if algorithm.is_research else "PRODUCT"
+    stamped.ContributingEquipmentSequence = [_contribution(algorithm, moment)]
     for prefix in ("InstanceCreation", "Content", "Series"):
         setattr(stamped, f"{prefix}Date", moment.strftime("%Y%m%d"))
         setattr(stamped, f"{prefix}Time", moment.strftime("%H%M%S"))
@@ -132,7 +135,7 @@ def stamp(
     return stamped
 
 
-def _contribution(algorithm: Algorithm, created_at: datetime) -> Dataset:
+def _contribution(algorithm: Algorithm, moment: datetime) -> Dataset:
     """One Contributing Equipment item; its Device UID changes when the model or weights change.
 
     IHE AIR asks for it on every result. The purpose is the standard's nearest code (CID 7005).
@@ -147,7 +150,8 @@ def _contribution(algorithm: Algorithm, created_at: datetime) -> Dataset:
         algorithm.weights_sha256,
     ]
     item.DeviceUID = algorithm.device_uid
-    item.ContributionDateTime = created_at.astimezone(UTC).strftime("%Y%m%d%H%M%S+0000")
+    # In UTC without an offset, like the object's other times: dcmpschk takes "+0000" for an error.
+    item.ContributionDateTime = moment.strftime("%Y%m%d%H%M%S%z").removesuffix("+0000")
     item.ContributionDescription = (
         f"Segmentation by {algorithm.name} {algorithm.version}; "
         f"{'; '.join(parameters(algorithm))}; {notice(algorithm)}"

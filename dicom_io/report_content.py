@@ -13,6 +13,7 @@ from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code as DicomCode
 
 from dicom_io.contours import outlines
+from dicom_io.diameters import diameters
 from dicom_io.equipment import coded, notice, parameters
 from dicom_io.result_errors import ResultInputError
 from dicom_io.results import Algorithm, Measurement, ResultIdentity, Segment
@@ -25,6 +26,7 @@ MIN_OUTLINE_PIXELS = 4
 """Smaller parts are not outlined (the segment's largest part always is)."""
 
 MILLILITRE = DicomCode("ml", "UCUM", "milliliter")
+MILLIMETRE = DicomCode("mm", "UCUM", "millimeter")
 SQUARE_MILLIMETRE = DicomCode("mm2", "UCUM", "square millimeter")
 UNITS = {
     "[hnsf'U]": DicomCode("[hnsf'U]", "UCUM", "Hounsfield unit"),
@@ -136,17 +138,20 @@ def outline_groups(
     segment: Segment,
     mask: np.ndarray[tuple[int, int], np.dtype[np.bool_]],
     reference: FrameReference,
-    pixel_area_mm2: float,
+    pixel_spacing_mm: tuple[float, float],
     algorithm: Algorithm,
     identity: ResultIdentity,
 ) -> Iterator[Group]:
-    """Outlines of a segment on one source image with their areas (TID 1410), largest first.
+    """Outlines of a segment on one source image, measured (TID 1410), largest first.
 
-    The area is that of the part's own pixels; the line runs around its holes too.
+    The area is that of the part's own pixels; the line runs around its holes too. Long and short
+    axis are those of `diameters`.
     """
     for order, outline in enumerate(outlines(mask, at_most=MAX_OUTLINES_PER_SLICE)):
         if order > 0 and outline.n_pixels < MIN_OUTLINE_PIXELS:
             return
+        area_mm2 = outline.n_pixels * pixel_spacing_mm[0] * pixel_spacing_mm[1]
+        axes = diameters(outline.points, pixel_spacing_mm)
         yield sr.PlanarROIMeasurementsAndQualitativeEvaluations(
             referenced_region=sr.ImageRegion(
                 graphic_type=sr.GraphicTypeValues.POLYLINE,
@@ -160,9 +165,9 @@ def outline_groups(
                 ),
             ),
             measurements=[
-                _number(
-                    codes.SCT.Area, outline.n_pixels * pixel_area_mm2, SQUARE_MILLIMETRE, "area"
-                )
+                _number(codes.SCT.Area, area_mm2, SQUARE_MILLIMETRE, "area"),
+                _number(codes.cid7470.LongAxis, axes.long_axis_mm, MILLIMETRE, "long_axis"),
+                _number(codes.cid7470.ShortAxis, axes.short_axis_mm, MILLIMETRE, "short_axis"),
             ],
             **_what(segment, algorithm, identity, is_outline=True),
         )
