@@ -110,9 +110,12 @@ def check_structure_set(
 
 
 def check_picture(
-    pixels: NDArray[np.uint8], tiles: Sequence[Tile], labels: LabelArray, segments: Sequence[Segment]
+    pixels: NDArray[np.uint8],
+    tiles: Sequence[Tile],
+    labels: LabelArray,
+    segments: Sequence[Segment],
 ) -> None:
-    """The colour over every voxel in a picture must be that of its label, or none.
+    """Check that the colour over every voxel in a picture is that of its label, or none.
 
     Parameters
     ----------
@@ -202,9 +205,7 @@ def _slice_of(item: Dataset, number: int, slices: dict[tuple[str, int], int]) ->
     return slices[wanted]
 
 
-def _corners(
-    contour: Dataset, volume: Volume, label: int
-) -> tuple[int, NDArray[np.float64]]:
+def _corners(contour: Dataset, volume: Volume, label: int) -> tuple[int, NDArray[np.float64]]:
     """Slice of a contour, and its pixel corners there, (n, 2) whole (column, row).
 
     Every point must be a corner of four pixels, to a hundredth of a millimetre. Slices of a real
@@ -224,7 +225,9 @@ def _corners(
     on_grid_mm = points_mm - _plane_offset_mm(volume, index)
     indices = on_grid_mm @ to_voxels[:3, :3].T + to_voxels[:3, 3]
     corners = np.rint(indices[:, [2, 1]] + 0.5)
-    ideal = np.column_stack([np.full(len(corners), index), corners[:, 1] - 0.5, corners[:, 0] - 0.5])
+    ideal = np.column_stack(
+        [np.full(len(corners), index), corners[:, 1] - 0.5, corners[:, 0] - 0.5]
+    )
     off_mm = np.linalg.norm((indices - ideal) @ volume.affine_lps[:3, :3].T, axis=1).max()
     if off_mm > PLANE_TOLERANCE_MM:
         raise PlacementError(

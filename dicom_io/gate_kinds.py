@@ -1,4 +1,4 @@
-"""The gate for every kind of object: read a written file back and check it as its kind is checked."""
+"""The gate for every kind of object: read a written file back and check it by its kind."""
 
 from __future__ import annotations
 
@@ -85,9 +85,7 @@ def _check_capture(path: Path, found: LabelledVolume) -> None:
     slices = {
         (str(instance.instance_uid), number): index
         for index, (instance, number) in enumerate(
-            (instance, number)
-            for instance in source.instances
-            for number in instance.frame_numbers
+            (instance, number) for instance in source.instances for number in instance.frame_numbers
         )
     }
     indices = []

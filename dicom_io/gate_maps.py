@@ -1,4 +1,4 @@
-"""The gate for probabilities: every frame of a map, in its place, must hold what it was made from."""
+"""The gate for probabilities: every frame, in its place, must hold what it was made from."""
 
 from __future__ import annotations
 

@@ -15,9 +15,7 @@ from dicom_io.segmentation import check_labels
 from dicom_io.source_header import result_header
 
 SERIES_NUMBER = 9006
-DIAGNOSTIC_IMAGING_REPORT = Code(
-    value="18748-4", scheme="LN", meaning="Diagnostic imaging study"
-)
+DIAGNOSTIC_IMAGING_REPORT = Code(value="18748-4", scheme="LN", meaning="Diagnostic imaging study")
 """LOINC; the document is titled as what it is, an AI measurement report."""
 _NOT_IN_DOCUMENTS = (
     "FrameOfReferenceUID",
@@ -50,9 +48,7 @@ def make_pdf_report(
     check_names(algorithm, found.segments)
     check_labels(found.volume, found.labels, found.segments)
     header = result_header(found.volume, [algorithm.name, algorithm.manufacturer])
-    content = report_pdf(
-        found, header, algorithm=algorithm, identity=identity, language=language
-    )
+    content = report_pdf(found, header, algorithm=algorithm, identity=identity, language=language)
     for keyword in _NOT_IN_DOCUMENTS:
         if keyword in header:
             del header[keyword]

@@ -140,9 +140,7 @@ def make_fractional_segmentation(
     words = [algorithm.name, algorithm.manufacturer, *(segment.name for segment in segments)]
     header = result_header(volume, words)
     dataset = stamp(
-        segmentation_template(
-            volume, segments, numbers, algorithm, identity, header, "FRACTIONAL"
-        ),
+        segmentation_template(volume, segments, numbers, algorithm, identity, header, "FRACTIONAL"),
         header,
         algorithm,
         identity,

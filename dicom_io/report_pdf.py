@@ -171,10 +171,8 @@ def _date(header: Dataset, keyword: str) -> str:
 
 
 def _result_rows(found: LabelledVolume, said: Words) -> list[tuple[str, ...]]:
-    rows = [
-        ("", said.segment, said.volume, said.mean, said.sd, said.range)
-        + (said.long_axis, said.short_axis)
-    ]
+    heads = (said.segment, said.volume, said.mean, said.sd, said.range)
+    rows: list[tuple[str, ...]] = [("", *heads, said.long_axis, said.short_axis)]
     axes = key_diameters(found)
     for segment, measured in found.found:
         unit = unit_name(measured.unit)

@@ -139,8 +139,8 @@ def cautions(algorithm: Algorithm, language: Language) -> tuple[str, str]:
     """Say what kind of result this is, in two lines; a reader must see both with the result."""
     said = words(language)
     first = said.research if algorithm.is_research else said.unverified
-    second = (said.unverified, said.person_decides) if algorithm.is_research else (
-        said.person_decides,
+    second = (
+        (said.unverified, said.person_decides) if algorithm.is_research else (said.person_decides,)
     )
     return f"{said.ai_result}: {first}", said.joined.join(second)
 

@@ -54,7 +54,9 @@ def without_holes(lines: list[Float64]) -> Float64:
         x, y = open_hole[0]
         edge, at = _edge_to_the_left(joined, x, y)
         cut = np.array([at, y])
-        way = np.concatenate([[cut], open_hole, [open_hole[0]], [cut]])
+        # Walked the other way round, so that filling by winding number leaves it empty too.
+        back = open_hole[::-1]
+        way = np.concatenate([[cut], [open_hole[0]], back, [cut]])
         joined = np.concatenate([joined[: edge + 1], way, joined[edge + 1 :]])
     return joined
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.uid import SecondaryCaptureImageStorage
 
@@ -126,8 +127,6 @@ def _capture(
 
 def read_picture(path: Path) -> tuple[Dataset, NDArray[np.uint8]]:
     """Read a picture back: its attributes, and its pixels as (row, column, 3)."""
-    from pydicom import dcmread
-
     dataset = dcmread(path)
     pixels = np.frombuffer(dataset.PixelData, np.uint8)
     shape = (int(dataset.Rows), int(dataset.Columns), 3)

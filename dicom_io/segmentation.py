@@ -169,7 +169,7 @@ def segmentation_template(
     kind: str,
 ) -> Dataset:
     """Let highdicom build the object for one empty slice: all modules but the frames."""
-    fractional = {}
+    fractional: dict[str, Any] = {}
     if kind == "FRACTIONAL":
         fractional = {"fractional_type": "PROBABILITY", "max_fractional_value": MAX_FRACTIONAL}
     stand_in = source_stand_in(volume, header)
@@ -250,9 +250,7 @@ def _segment_description(
     return description
 
 
-def set_geometry(
-    dataset: Dataset, grid: SliceGrid, volume: Volume, dimensions_uid: str
-) -> None:
+def set_geometry(dataset: Dataset, grid: SliceGrid, volume: Volume, dimensions_uid: str) -> None:
     """Write what all frames share: orientation, pixel measures, dimensions, source images."""
     measures = Dataset()
     measures.PixelSpacing = [decimal(value) for value in grid.pixel_spacing_mm]

@@ -69,13 +69,9 @@ def make_structure_set(
     plan.StructureSetName = f"{algorithm.name} {algorithm.version}"[:64]
     plan.StructureSetDescription = f"{notice(algorithm)}; {'; '.join(parameters(algorithm))}"[:1024]
     plan.ReferencedFrameOfReferenceSequence = [_frame_of_reference(found)]
-    plan.StructureSetROISequence = [
-        _roi(segment, found, algorithm) for segment in found.segments
-    ]
+    plan.StructureSetROISequence = [_roi(segment, found, algorithm) for segment in found.segments]
     plan.ROIContourSequence = [_contours(segment, found, grid) for segment in found.segments]
-    plan.RTROIObservationsSequence = [
-        _observation(segment, identity) for segment in found.segments
-    ]
+    plan.RTROIObservationsSequence = [_observation(segment, identity) for segment in found.segments]
     plan.ApprovalStatus = "UNAPPROVED"
     stamped = stamp(
         plan,
@@ -128,7 +124,7 @@ def _contours(segment: Segment, found: LabelledVolume, grid: SliceGrid) -> Datas
     item = Dataset()
     item.ReferencedROINumber = segment.label
     item.ROIDisplayColor = list(segment.color_rgb)
-    contours = []
+    contours: list[Dataset] = []
     for index, plane in enumerate(found.labels):
         mask = plane == segment.label
         if not mask.any():

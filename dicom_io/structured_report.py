@@ -2,8 +2,9 @@
 
 Per segment found: a TID 1411 group (volume, mean, SD, minimum, maximum) that points at the segment
 of the segmentation object, and TID 1410 groups with outlines (area, long and short axis) on up to
-three key slices, because several viewers draw only those. All groups of a segment carry its tracking identifiers. A segment
-searched for and not found has a group that says so; a comment says it in words.
+three key slices, because several viewers draw only those. All groups of a segment carry its
+tracking identifiers. A segment searched for and not found has a group that says so; a comment says
+it in words.
 """
 
 from __future__ import annotations

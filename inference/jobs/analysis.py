@@ -10,32 +10,32 @@ import hashlib
 import json
 import resource
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from dicom_io.errors import DicomIoError
-from dicom_io.gate import check_placement
+from dicom_io.labelled import LabelledVolume
 from dicom_io.nifti import write_nifti
 from dicom_io.read import read_volume
-from dicom_io.results import Algorithm, Measurement, ResultIdentity, Segment
-from dicom_io.segmentation import make_segmentation
+from dicom_io.results import Measurement, ResultIdentity
 from dicom_io.series import Series
-from dicom_io.structured_report import make_measurement_report
 from dicom_io.volume import Volume
-from dicom_io.write import write_dicom
+from inference.domain.encoding import Encoding, planned
 from inference.domain.errors import RefusedError
-from inference.domain.ports import Labels, Predictor
+from inference.domain.ports import Predictor, ProbabilityPredictor
+from inference.jobs.encode import ResultWriter
 from inference.pipeline.applicability import applicable
 from inference.pipeline.measure import measure
 from inference.pipeline.sheet import write_contact_sheet
 from inference.pipeline.spec import ModelSpec
 from inference.version import SOFTWARE_VERSION
-
-SegmentationEncoding = Literal["BINARY", "LABELMAP"]
 
 StageProgress = Callable[[str], None]
 """Told the name of each stage as it begins."""
@@ -45,8 +45,8 @@ StageProgress = Callable[[str], None]
 class Analysis:
     """What one model made of one series.
 
-    ``files`` maps a kind ("seg", "sr", "labels", "sheet") to a path; "seg" is absent where nothing
-    was found. ``timings_s`` holds each stage, ``total`` among them.
+    ``files`` maps a name ("seg", "sr", "sc-01", ..., "labels", "sheet") to a path; "seg" is absent
+    where nothing was found. ``timings_s`` holds each stage, ``total`` among them.
     """
 
     key: str
@@ -141,7 +141,7 @@ def analyse_series(
     progress: StageProgress = lambda stage: None,
     priority: int = 0,
     stored_keys: frozenset[str] = frozenset(),
-    encodings: tuple[SegmentationEncoding, ...] = ("BINARY",),
+    encodings: tuple[str, ...] = (),
 ) -> SeriesOutcome:
     """Run every model whose scope fits the series; files go to ``out/<model>/``.
 
@@ -206,11 +206,11 @@ def analyse(
     *,
     clock: StageClock,
     priority: int = 0,
-    encodings: tuple[SegmentationEncoding, ...] = ("BINARY",),
+    encodings: tuple[str, ...] = (),
 ) -> Analysis:
-    """Label a volume, measure the segments, and write SEG, SR, NIfTI labels and contact sheet.
+    """Label a volume, measure the segments, and write its objects, NIfTI labels, contact sheet.
 
-    ``encodings`` are the kinds of SEG that the destinations take, BINARY among them always.
+    ``encodings`` are names of kinds (`inference.domain.encoding`); SEG and SR are always written.
 
     Raises
     ------
@@ -238,13 +238,21 @@ def analyse(
     with clock.stage("measure"):
         measurements = measure(volume, labels, segments)
 
-    out.mkdir(parents=True, exist_ok=True)
-    files: dict[str, Path] = {}
-    labelled = LabelledVolume(
+    plan = planned(encodings)
+    found = LabelledVolume(
         volume=volume, labels=labels, segments=segments, measurements=measurements
     )
-    for encoding in encodings:
-        files |= write_objects(labelled, encoding, algorithm, identity, out, clock)
+    probabilities = _probabilities(plan, spec, volume, predictor, clock) if measurements else {}
+    out.mkdir(parents=True, exist_ok=True)
+    writer = ResultWriter(
+        found,
+        algorithm=algorithm,
+        identity=identity,
+        out=out,
+        stage=clock.stage,
+        probabilities=probabilities,
+    )
+    files = writer.write(plan)
     with clock.stage("write labels and sheet"):
         files["labels"] = out / "labels.nii.gz"
         write_nifti(files["labels"], labels, volume.affine_lps)
@@ -266,70 +274,33 @@ def analyse(
     )
 
 
-@dataclass(frozen=True, kw_only=True)
-class LabelledVolume:
-    """A volume with its labels and what was measured of them."""
-
-    volume: Volume
-    labels: Labels
-    segments: tuple[Segment, ...]
-    measurements: tuple[Measurement, ...]
-
-
-def write_objects(
-    found: LabelledVolume,
-    encoding: SegmentationEncoding,
-    algorithm: Algorithm,
-    identity: ResultIdentity,
-    out: Path,
+def _probabilities(
+    plan: Sequence[Encoding],
+    spec: ModelSpec,
+    volume: Volume,
+    predictor: Predictor,
     clock: StageClock,
-) -> dict[str, Path]:
-    """Write one SEG and the SR that points at it, re-read both, and compare them with the labels.
-
-    Returns the files by kind: "seg" and "sr", with "_labelmap" behind for that encoding. Where
-    nothing was found there is no SEG, and the SR says so.
+) -> dict[int, NDArray[np.float32]]:
+    """Probability of every segment where an encoding needs it: one more run for each.
 
     Raises
     ------
-    DicomIoError
-        An identifier is missing, or an object does not show the labels in their place.
+    RefusedError
+        The predictor gives labels only.
     """
-    suffix = "" if encoding == "BINARY" else f"_{encoding.lower()}"
-    named = replace(identity, profile=encoding.lower() if suffix else identity.profile)
-    files: dict[str, Path] = {}
-    with clock.stage("encode"):
-        segmentation = None
-        if found.measurements:
-            segmentation = make_segmentation(
-                found.volume,
-                found.labels,
-                found.segments,
-                algorithm=algorithm,
-                identity=named,
-                kind=encoding,
-            )
-            files[f"seg{suffix}"] = out / f"seg{suffix}.dcm"
-            write_dicom(segmentation, files[f"seg{suffix}"])
-        report = make_measurement_report(
-            found.volume,
-            found.labels,
-            found.segments,
-            found.measurements,
-            segmentation,
-            algorithm=algorithm,
-            identity=named,
+    wanted = [encoding.name for encoding in plan if encoding.needs_probabilities]
+    if not wanted:
+        return {}
+    if not isinstance(predictor, ProbabilityPredictor):
+        raise RefusedError(
+            f"{', '.join(wanted)}: needs probabilities, which this backend does not give; "
+            "compute in the process (backend = local, or run without --triton)"
         )
-        files[f"sr{suffix}"] = out / f"sr{suffix}.dcm"
-        write_dicom(report, files[f"sr{suffix}"])
-        del segmentation, report
-    with clock.stage("check placement"):
-        seg = files.get(f"seg{suffix}")
-        if seg is not None:
-            check_placement(seg, found.volume, found.labels, found.segments)
-        check_placement(
-            files[f"sr{suffix}"], found.volume, found.labels, found.segments, segmentation=seg
-        )
-    return files
+    with clock.stage("probabilities"):
+        return {
+            segment.label: predictor.probability(spec.name, volume, segment.label)
+            for segment in spec.segments
+        }
 
 
 def result_key(volume: Volume, spec: ModelSpec) -> str:

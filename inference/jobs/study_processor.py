@@ -15,7 +15,6 @@ from inference.domain.study import StudyInput
 from inference.jobs.analysis import (
     Analysis,
     Refusal,
-    SegmentationEncoding,
     SeriesOutcome,
     analyse_series,
 )
@@ -30,7 +29,7 @@ class ModelStudyProcessor:
         *,
         model_repo: Path,
         predictor: Predictor,
-        encodings: tuple[SegmentationEncoding, ...] = ("BINARY",),
+        encodings: tuple[str, ...] = (),
     ) -> None:
         self._model_repo = model_repo
         self._predictor = predictor
