@@ -18,6 +18,7 @@ from dicom_io.equipment import coded, notice, parameters
 from dicom_io.result_errors import ResultInputError
 from dicom_io.results import Algorithm, Measurement, ResultIdentity, Segment
 from dicom_io.source_grid import FrameReference
+from dicom_io.suv import SUVBW_UNIT
 from dicom_io.volume import Float64, Volume
 
 MAX_OUTLINES_PER_SLICE = 3
@@ -31,7 +32,7 @@ SQUARE_MILLIMETRE = DicomCode("mm2", "UCUM", "square millimeter")
 UNITS = {
     "[hnsf'U]": DicomCode("[hnsf'U]", "UCUM", "Hounsfield unit"),
     "1": DicomCode("1", "UCUM", "no units"),
-    "Bq/ml": DicomCode("Bq/ml", "UCUM", "Becquerels per milliliter"),
+    "Bq/mL": DicomCode("Bq/ml", "UCUM", "Becquerels per milliliter"),
     "{SUVbw}g/ml": DicomCode("{SUVbw}g/ml", "UCUM", "Standardized Uptake Value body weight"),
 }
 QUANTITIES = {
@@ -41,6 +42,8 @@ QUANTITIES = {
 }
 """What a voxel value of each modality measures (CID 7469)."""
 OTHER_QUANTITY = codes.SCT.Quantity
+SUVBW = DicomCode("126401", "DCM", "SUVbw")
+"""Quantity of values in ``{SUVbw}g/ml`` (CID 85)."""
 PROCEDURES = {
     "CT": codes.cid100.CTUnspecifiedBodyRegion,
     "MR": codes.cid100.MRIUnspecifiedBodyRegion,
@@ -87,6 +90,13 @@ def procedure_reported(volume: Volume) -> sr.CodedConcept:
     validator takes no code from outside CID 100, a local one is an error.
     """
     return sr.CodedConcept.from_code(PROCEDURES.get(volume.modality, OTHER_PROCEDURE))
+
+
+def quantity_of(volume: Volume, measurement: Measurement) -> DicomCode:
+    """Return what the statistics of a segment are of."""
+    if measurement.unit == SUVBW_UNIT:
+        return SUVBW
+    return QUANTITIES.get(volume.modality, OTHER_QUANTITY)
 
 
 def absent_group(

@@ -19,7 +19,6 @@ from pydicom.uid import CTImageStorage, MRImageStorage, PositronEmissionTomograp
 from dicom_io.equipment import check_names, stamp
 from dicom_io.evidence import evidence, stand_in
 from dicom_io.report_content import (
-    OTHER_QUANTITY,
     QUANTITIES,
     Group,
     absent_group,
@@ -28,6 +27,7 @@ from dicom_io.report_content import (
     observation_context,
     outline_groups,
     procedure_reported,
+    quantity_of,
     volume_group,
 )
 from dicom_io.result_errors import ResultInputError
@@ -100,7 +100,7 @@ def make_measurement_report(
                 segment,
                 by_label[segment.label],
                 reference,
-                QUANTITIES.get(volume.modality, OTHER_QUANTITY),
+                quantity_of(volume, by_label[segment.label]),
                 algorithm,
                 identity,
             )

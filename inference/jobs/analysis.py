@@ -24,8 +24,10 @@ from dicom_io.errors import DicomIoError
 from dicom_io.labelled import LabelledVolume
 from dicom_io.nifti import write_nifti
 from dicom_io.read import read_volume
+from dicom_io.result_errors import ResultInputError
 from dicom_io.results import Measurement, ResultIdentity
 from dicom_io.series import Series
+from dicom_io.suv import in_suvbw
 from dicom_io.volume import Volume
 from inference.domain.encoding import Encoding, planned
 from inference.domain.errors import RefusedError
@@ -46,7 +48,8 @@ class Analysis:
     """What one model made of one series.
 
     ``files`` maps a name ("seg", "sr", "sc-01", ..., "labels", "sheet") to a path; "seg" is absent
-    where nothing was found. ``timings_s`` holds each stage, ``total`` among them.
+    where nothing was found. ``timings_s`` holds each stage, ``total`` among them. ``remarks``
+    say what could not be given, and why.
     """
 
     key: str
@@ -58,6 +61,7 @@ class Analysis:
     timings_s: dict[str, float]
     peak_memory_mib: float
     report: dict[str, Any]
+    remarks: tuple[str, ...] = ()
 
     @property
     def has_finding(self) -> bool:
@@ -90,6 +94,7 @@ class Analysis:
                 }
                 for found in self.measurements
             ],
+            "remarks": list(self.remarks),
             "timings_s": self.timings_s,
             "peak_memory_mib": self.peak_memory_mib,
             "engine": {
@@ -237,6 +242,12 @@ def analyse(
     segments = spec.segments
     with clock.stage("measure"):
         measurements = measure(volume, labels, segments)
+        remarks: tuple[str, ...] = ()
+        if volume.modality == "PT":
+            try:
+                measurements = in_suvbw(volume, measurements)
+            except ResultInputError as error:  # the activity stands, under its own unit
+                remarks = (f"not in SUVbw: {error}",)
 
     plan = planned(encodings)
     found = LabelledVolume(
@@ -271,6 +282,7 @@ def analyse(
             peak_memory_mib(), float(prediction.report.get("peak_memory_mib", 0.0))
         ),
         report=prediction.report,
+        remarks=remarks,
     )
 
 

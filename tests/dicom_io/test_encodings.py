@@ -247,7 +247,6 @@ def test_a_name_that_no_font_shows_is_refused_by_its_character(made: Made) -> No
     first = source.instances[0]
     header = Dataset()
     header.update(first.header)
-    header.SpecificCharacterSet = "ISO_IR 192"
     header.PatientName = "สมชาย"
     images = (replace(first, header=header), *source.instances[1:])
     volume = replace(made.found.volume, source=replace(source, instances=images))
