@@ -43,7 +43,7 @@ def check_presentation_state(
     """
     slices = _slice_numbers(volume)
     drawn: dict[tuple[int, int], Mask] = {}
-    shape = labels.shape[1:]
+    shape = (labels.shape[1], labels.shape[2])
     by_name = {segment.label: segment.name for segment in segments}
     listed = set()
     for series in state.ReferencedSeriesSequence:
@@ -90,6 +90,7 @@ def check_structure_set(
     for roi in plan.StructureSetROISequence:
         _same("ReferencedFrameOfReferenceUID", frame_uid, roi.ReferencedFrameOfReferenceUID)
     slices = _slice_numbers(volume)
+    shape = (labels.shape[1], labels.shape[2])
     drawn: dict[tuple[int, int], Mask] = {}
     for roi in plan.ROIContourSequence:
         label = int(roi.ReferencedROINumber)
@@ -98,8 +99,8 @@ def check_structure_set(
             for item in contour.get("ContourImageSequence") or []:
                 (number,) = _frame_numbers(item)
                 _same("ContourImageSequence", index, _slice_of(item, number, slices))
-            mask = drawn.setdefault((label, index), np.zeros(labels.shape[1:], dtype=bool))
-            mask ^= fill(np.concatenate([corners, corners[:1]]), mask.shape)
+            mask = drawn.setdefault((label, index), np.zeros(shape, dtype=bool))
+            mask ^= fill(np.concatenate([corners, corners[:1]]), shape)
     expected = {
         (segment.label, index)
         for segment in segments

@@ -96,7 +96,8 @@ def quantity_of(volume: Volume, measurement: Measurement) -> DicomCode:
     """Return what the statistics of a segment are of."""
     if measurement.unit == SUVBW_UNIT:
         return SUVBW
-    return QUANTITIES.get(volume.modality, OTHER_QUANTITY)
+    quantity: DicomCode = QUANTITIES.get(volume.modality, OTHER_QUANTITY)
+    return quantity
 
 
 def absent_group(
