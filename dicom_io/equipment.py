@@ -17,6 +17,53 @@ LO_LIMIT = 64
 """Longest value of a DICOM LO (PS3.5, table 6.2-1)."""
 RESEARCH_NOTICE = "research use, not for primary diagnosis"
 UNVERIFIED_NOTICE = "machine result, not verified by a person"
+PAIRED_BODY_PARTS = frozenset(
+    [
+        "ACJOINT",
+        "ANKLE",
+        "ARM",
+        "AXILLA",
+        "BREAST",
+        "CALCANEUS",
+        "CALF",
+        "CLAVICLE",
+        "EAR",
+        "ELBOW",
+        "EXTREMITY",
+        "EYE",
+        "EYELID",
+        "FEMUR",
+        "FINGER",
+        "FOOT",
+        "FOREARM",
+        "HAND",
+        "HIP",
+        "HUMERUS",
+        "KNEE",
+        "LEG",
+        "LOWERLEG",
+        "ORBIT",
+        "PATELLA",
+        "RADIUS",
+        "RADIUSULNA",
+        "SCAPULA",
+        "SCJOINT",
+        "SHOULDER",
+        "SIJOINT",
+        "THIGH",
+        "THUMB",
+        "TIBIA",
+        "TIBIAFIBULA",
+        "TMJ",
+        "TOE",
+        "ULNA",
+        "UPPERARM",
+        "UPPERLEG",
+        "WRIST",
+        "ZYGOMA",
+    ]
+)
+"""Body Part Examined values of parts with a left and a right (PS3.16 annex L)."""
 IMPLEMENTATION_UID = derived_uid("implementation/clinfer")
 
 
@@ -85,6 +132,17 @@ def series_description(kind: str, algorithm: Algorithm) -> str:
     room = LO_LIMIT - len(f"AI {kind} {suffix}")
     name = algorithm.name if len(algorithm.name) <= room else f"{algorithm.name[: room - 1]}~"
     return f"AI {kind} {name}{suffix}"
+
+
+def leave_laterality_open(header: Dataset) -> None:
+    """Write an empty Laterality where the source gives no side of a part that has two.
+
+    The General Series module wants it there, though unknown: for a paired body part, and where
+    none is named.
+    """
+    part = str(header.get("BodyPartExamined", ""))
+    if "Laterality" not in header and (not part or part in PAIRED_BODY_PARTS):
+        header.Laterality = ""
 
 
 def stamp(

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.uid import GrayscaleSoftcopyPresentationStateStorage
 
-from dicom_io.equipment import check_names, notice, stamp
+from dicom_io.equipment import check_names, leave_laterality_open, notice, stamp
 from dicom_io.evidence import referenced
 from dicom_io.frame_groups import decimal
 from dicom_io.grey_pipeline import grey_pipeline
@@ -84,6 +84,7 @@ def make_presentation_state(
     for keyword in _NOT_IN_STATES:
         if keyword in header:
             del header[keyword]
+    leave_laterality_open(header)
     state = Dataset()
     state.SOPClassUID = GrayscaleSoftcopyPresentationStateStorage
     state.Modality = "PR"

@@ -15,7 +15,7 @@ from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.sr.coding import Code
 
-from dicom_io.equipment import check_names, notice, stamp
+from dicom_io.equipment import check_names, leave_laterality_open, notice, stamp
 from dicom_io.frame_groups import frame_group, per_frame_groups
 from dicom_io.result_errors import ResultInputError
 from dicom_io.results import Algorithm, ResultIdentity, Segment
@@ -63,6 +63,7 @@ def make_parametric_map(
     _check_probability(volume, probability, segment)
     grid = slice_grid(volume)
     header = result_header(volume, [algorithm.name, algorithm.manufacturer, segment.name])
+    leave_laterality_open(header)
     image = source_stand_in(volume, header)
     made = hd.pm.ParametricMap(
         source_images=[image],

@@ -15,7 +15,7 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.uid import SecondaryCaptureImageStorage
 
-from dicom_io.equipment import check_names, notice, stamp
+from dicom_io.equipment import check_names, leave_laterality_open, notice, stamp
 from dicom_io.evidence import referenced, source_references
 from dicom_io.labelled import LabelledVolume, grid_on_images, shown_slices
 from dicom_io.picture import draw_key_slice, draw_montage
@@ -85,6 +85,7 @@ def _capture(
     for keyword in _NOT_IN_CAPTURES:
         if keyword in header:
             del header[keyword]
+    leave_laterality_open(header)
     image = Dataset()
     image.SOPClassUID = SecondaryCaptureImageStorage
     image.Modality = "OT"

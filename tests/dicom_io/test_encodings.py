@@ -25,9 +25,11 @@ from dicom_io.labelled import LabelledVolume
 from dicom_io.pdf_report import make_pdf_report
 from dicom_io.presentation_state import make_presentation_state
 from dicom_io.probability_maps import make_fractional_segmentation, make_parametric_map
+from dicom_io.read import read_volume
 from dicom_io.result_errors import FontError, PlacementError, ResultInputError
 from dicom_io.secondary_capture import make_secondary_captures
 from dicom_io.segmentation import make_segmentation
+from dicom_io.series import scan
 from dicom_io.structure_set import make_structure_set
 from dicom_io.write import write_dicom
 from tests.builders.dicom import affine_from, enhanced_mr, save, write_series
@@ -386,6 +388,28 @@ def test_other_sources_conform_and_pass_the_gate(tmp_path: Path, kind: str) -> N
         assert (name, dciodvfy(path)) == (name, [])
         made.check(name)
     assert dcmpschk(made.files["gsps"]) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("modality", ["MR", "PT"])
+def test_results_of_real_series_conform(shared_data: Path, tmp_path: Path, modality: str) -> None:
+    folder = shared_data / "ct-mr-pet-dicom" / "STS_001"
+    found = scan(sorted(folder.rglob("*.dcm"))).series
+    (series,) = [each for each in found if each.is_image and each.modality == modality]
+    volume = read_volume(series)
+    labels = thirds(volume.array.shape)
+    made = make_all(
+        tmp_path,
+        LabelledVolume(
+            volume=volume, labels=labels, segments=SEGMENTS, measurements=measure(volume, labels)
+        ),
+    )
+    for name, path in made.files.items():
+        assert (name, dciodvfy(path)) == (name, [])
+        made.check(name)
+    assert dcmpschk(made.files["gsps"]) == []
+    source = [instance.path for instance in series.instances]
+    assert dcentvfy([*made.files.values(), *source]) == []
 
 
 def test_where_nothing_was_found_pictures_and_pdf_say_so(made: Made, tmp_path: Path) -> None:
