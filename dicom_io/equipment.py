@@ -17,52 +17,13 @@ LO_LIMIT = 64
 """Longest value of a DICOM LO (PS3.5, table 6.2-1)."""
 RESEARCH_NOTICE = "research use, not for primary diagnosis"
 UNVERIFIED_NOTICE = "machine result, not verified by a person"
-PAIRED_BODY_PARTS = frozenset(
-    [
-        "ACJOINT",
-        "ANKLE",
-        "ARM",
-        "AXILLA",
-        "BREAST",
-        "CALCANEUS",
-        "CALF",
-        "CLAVICLE",
-        "EAR",
-        "ELBOW",
-        "EXTREMITY",
-        "EYE",
-        "EYELID",
-        "FEMUR",
-        "FINGER",
-        "FOOT",
-        "FOREARM",
-        "HAND",
-        "HIP",
-        "HUMERUS",
-        "KNEE",
-        "LEG",
-        "LOWERLEG",
-        "ORBIT",
-        "PATELLA",
-        "RADIUS",
-        "RADIUSULNA",
-        "SCAPULA",
-        "SCJOINT",
-        "SHOULDER",
-        "SIJOINT",
-        "THIGH",
-        "THUMB",
-        "TIBIA",
-        "TIBIAFIBULA",
-        "TMJ",
-        "TOE",
-        "ULNA",
-        "UPPERARM",
-        "UPPERLEG",
-        "WRIST",
-        "ZYGOMA",
-    ]
-)
+PAIRED_BODY_PARTS = frozenset({
+    "ACJOINT", "ANKLE", "ARM", "AXILLA", "BREAST", "CALCANEUS", "CALF", "CLAVICLE", "EAR",
+    "ELBOW", "EXTREMITY", "EYE", "EYELID", "FEMUR", "FINGER", "FOOT", "FOREARM", "HAND", "HIP",
+    "HUMERUS", "KNEE", "LEG", "LOWERLEG", "ORBIT", "PATELLA", "RADIUS", "RADIUSULNA", "SCAPULA",
+    "SCJOINT", "SHOULDER", "SIJOINT", "THIGH", "THUMB", "TIBIA", "TIBIAFIBULA", "TMJ", "TOE",
+    "ULNA", "UPPERARM", "UPPERLEG", "WRIST", "ZYGOMA",
+})  # fmt: skip
 """Body Part Examined values of parts with a left and a right (PS3.16 annex L)."""
 IMPLEMENTATION_UID = derived_uid("implementation/clinfer")
 
