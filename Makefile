@@ -22,7 +22,7 @@ setup: $(STAMP)  ## build .venv with the locked versions; .venv/bin/clinfer is t
 .PHONY: test-packages
 test-packages:
 	@bash scripts/debian_packages.sh orthanc orthanc-dicomweb dcmtk dicom3tools chromium \
-	    libpixelmed-java default-jre-headless postgresql
+	    libpixelmed-java default-jre-headless postgresql fonts-wqy-microhei poppler-utils
 
 .PHONY: demo
 demo: setup  ## Triton, receiver, API and page up; a study in; table and page out (STUDY=folder, ONCE=1)

@@ -64,7 +64,7 @@ def outlines(mask: Mask, *, at_most: int) -> tuple[Outline, ...]:
         n_pixels = int(sizes[index])
         found.append(
             Outline(
-                points=_outer_edge(filled) + np.array([columns.start, rows.start]),
+                points=outer_edge(filled) + np.array([columns.start, rows.start]),
                 n_pixels=n_pixels,
                 n_hole_pixels=int(np.count_nonzero(filled)) - n_pixels,
             )
@@ -98,7 +98,7 @@ def enclosed_area(points: Float64) -> float:
     return float(abs(np.dot(x[:-1], y[1:]) - np.dot(x[1:], y[:-1])) / 2)
 
 
-def _outer_edge(part: Mask) -> Float64:
+def outer_edge(part: Mask) -> Float64:
     """Walk once around a part without holes, the part on the right hand, corners only.
 
     Each pixel edge between inside and outside is one step of length 1. Where two pixels of the part

@@ -1,8 +1,8 @@
-"""Who made a result object, when, and under which words: the part that SEG and SR share."""
+"""Who made a result object, when, and under which words: the part that all kinds share."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import datetime, timedelta, timezone
 
 import highdicom as hd
 from pydicom.dataset import Dataset, FileMetaDataset
@@ -17,6 +17,14 @@ LO_LIMIT = 64
 """Longest value of a DICOM LO (PS3.5, table 6.2-1)."""
 RESEARCH_NOTICE = "research use, not for primary diagnosis"
 UNVERIFIED_NOTICE = "machine result, not verified by a person"
+PAIRED_BODY_PARTS = frozenset({
+    "ACJOINT", "ANKLE", "ARM", "AXILLA", "BREAST", "CALCANEUS", "CALF", "CLAVICLE", "EAR",
+    "ELBOW", "EXTREMITY", "EYE", "EYELID", "FEMUR", "FINGER", "FOOT", "FOREARM", "HAND", "HIP",
+    "HUMERUS", "KNEE", "LEG", "LOWERLEG", "ORBIT", "PATELLA", "RADIUS", "RADIUSULNA", "SCAPULA",
+    "SCJOINT", "SHOULDER", "SIJOINT", "THIGH", "THUMB", "TIBIA", "TIBIAFIBULA", "TMJ", "TOE",
+    "ULNA", "UPPERARM", "UPPERLEG", "WRIST", "ZYGOMA",
+})  # fmt: skip
+"""Body Part Examined values of parts with a left and a right (PS3.16 annex L)."""
 IMPLEMENTATION_UID = derived_uid("implementation/clinfer")
 
 
@@ -87,6 +95,17 @@ def series_description(kind: str, algorithm: Algorithm) -> str:
     return f"AI {kind} {name}{suffix}"
 
 
+def leave_laterality_open(header: Dataset) -> None:
+    """Write an empty Laterality where the source gives no side of a part that has two.
+
+    The General Series module wants it there, though unknown: for a paired body part, and where
+    none is named.
+    """
+    part = str(header.get("BodyPartExamined", ""))
+    if "Laterality" not in header and (not part or part in PAIRED_BODY_PARTS):
+        header.Laterality = ""
+
+
 def stamp(
     dataset: Dataset,
     header: Dataset,
@@ -96,28 +115,31 @@ def stamp(
     kind: str,
     description: str,
     series_number: int,
+    number: int | None = None,
 ) -> Dataset:
     """Return a plain dataset: `dataset` with our identity, equipment, times and file meta.
 
     Parameters
     ----------
     header : from `source_header.result_header`; its values replace those of `dataset`
-    kind : as in ``identity.uid``: "seg" or "sr"
+    kind : as in ``identity.uid``: "seg", "sr", "gsps", ...
+    number : of an instance among several in the series, 1 or more; None where there is one
     """
     stamped = Dataset({element.tag: element for element in dataset})
     stamped.update(header)
     stamped.SeriesInstanceUID = identity.uid(f"{kind}-series")
-    stamped.SOPInstanceUID = identity.uid(kind)
+    instance = kind if number is None else f"{kind}-{number:02d}"
+    stamped.SOPInstanceUID = identity.uid(instance)
     stamped.SeriesNumber = series_number
-    stamped.InstanceNumber = identity.revision
+    stamped.InstanceNumber = identity.revision if number is None else number
     stamped.SeriesDescription = series_description(description, algorithm)
     stamped.Manufacturer = algorithm.manufacturer
     stamped.ManufacturerModelName = algorithm.name
     stamped.DeviceSerialNumber = algorithm.device_uid
     stamped.SoftwareVersions = [algorithm.version, algorithm.software_version]
-    stamped.ContentQualification = "RESEARCH" if algorithm.is_research else "PRODUCT"
-    stamped.ContributingEquipmentSequence = [_contribution(algorithm, identity.created_at)]
     moment = _local_time(identity.created_at, header)
+    stamped.ContentQualification = "RESEARCH" if algorithm.is_research else "PRODUCT"
+    stamped.ContributingEquipmentSequence = [_contribution(algorithm, moment)]
     for prefix in ("InstanceCreation", "Content", "Series"):
         setattr(stamped, f"{prefix}Date", moment.strftime("%Y%m%d"))
         setattr(stamped, f"{prefix}Time", moment.strftime("%H%M%S"))
@@ -132,7 +154,7 @@ def stamp(
     return stamped
 
 
-def _contribution(algorithm: Algorithm, created_at: datetime) -> Dataset:
+def _contribution(algorithm: Algorithm, moment: datetime) -> Dataset:
     """One Contributing Equipment item; its Device UID changes when the model or weights change.
 
     IHE AIR asks for it on every result. The purpose is the standard's nearest code (CID 7005).
@@ -147,7 +169,8 @@ def _contribution(algorithm: Algorithm, created_at: datetime) -> Dataset:
         algorithm.weights_sha256,
     ]
     item.DeviceUID = algorithm.device_uid
-    item.ContributionDateTime = created_at.astimezone(UTC).strftime("%Y%m%d%H%M%S+0000")
+    # In UTC without an offset, like the object's other times: dcmpschk takes "+0000" for an error.
+    item.ContributionDateTime = moment.strftime("%Y%m%d%H%M%S%z").removesuffix("+0000")
     item.ContributionDescription = (
         f"Segmentation by {algorithm.name} {algorithm.version}; "
         f"{'; '.join(parameters(algorithm))}; {notice(algorithm)}"

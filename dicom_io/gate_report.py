@@ -10,6 +10,7 @@ from pydicom.dataset import Dataset
 from scipy import ndimage
 
 from dicom_io.contours import fill
+from dicom_io.gate_axes import axes_mm
 from dicom_io.result_errors import PlacementError
 from dicom_io.results import Segment
 from dicom_io.source_header import dicom_source
@@ -21,6 +22,8 @@ _GROUP = "125007"
 _TRACKING_IDENTIFIER, _TRACKING_UID = "112039", "112040"
 _REFERENCED_SEGMENT, _IMAGE_REGION = "121191", "111030"
 _VOLUME, _AREA, _PRESENCE = "118565006", "42798000", "121052"
+_LONG_AXIS, _SHORT_AXIS = "103339001", "103340004"
+_LONG_AXIS, _SHORT_AXIS = "103339001", "103340004"
 _RELATIVE_TOLERANCE = 1e-6
 """Of a stored amount: a decimal string holds at least this much."""
 
@@ -156,6 +159,9 @@ def _check_outline(group: Dataset, segment: Segment, volume: Volume, labels: Lab
     pixel_area_mm2 = float(volume.spacing_mm[1] * volume.spacing_mm[2])
     area_mm2 = np.count_nonzero(part) * pixel_area_mm2
     _check_amount(group, _AREA, "area_mm2", area_mm2, segment, slice_index)
+    long_mm, short_mm = axes_mm(whole, volume.spacing_mm[1:])
+    _check_amount(group, _LONG_AXIS, "long_axis_mm", long_mm, segment, slice_index)
+    _check_amount(group, _SHORT_AXIS, "short_axis_mm", short_mm, segment, slice_index)
 
 
 def _slice_of(reference: Dataset, volume: Volume, segment: Segment) -> int:

@@ -13,10 +13,12 @@ from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code as DicomCode
 
 from dicom_io.contours import outlines
+from dicom_io.diameters import diameters
 from dicom_io.equipment import coded, notice, parameters
 from dicom_io.result_errors import ResultInputError
 from dicom_io.results import Algorithm, Measurement, ResultIdentity, Segment
 from dicom_io.source_grid import FrameReference
+from dicom_io.suv import SUVBW_UNIT
 from dicom_io.volume import Float64, Volume
 
 MAX_OUTLINES_PER_SLICE = 3
@@ -25,11 +27,12 @@ MIN_OUTLINE_PIXELS = 4
 """Smaller parts are not outlined (the segment's largest part always is)."""
 
 MILLILITRE = DicomCode("ml", "UCUM", "milliliter")
+MILLIMETRE = DicomCode("mm", "UCUM", "millimeter")
 SQUARE_MILLIMETRE = DicomCode("mm2", "UCUM", "square millimeter")
 UNITS = {
     "[hnsf'U]": DicomCode("[hnsf'U]", "UCUM", "Hounsfield unit"),
     "1": DicomCode("1", "UCUM", "no units"),
-    "Bq/ml": DicomCode("Bq/ml", "UCUM", "Becquerels per milliliter"),
+    "Bq/mL": DicomCode("Bq/ml", "UCUM", "Becquerels per milliliter"),
     "{SUVbw}g/ml": DicomCode("{SUVbw}g/ml", "UCUM", "Standardized Uptake Value body weight"),
 }
 QUANTITIES = {
@@ -39,6 +42,8 @@ QUANTITIES = {
 }
 """What a voxel value of each modality measures (CID 7469)."""
 OTHER_QUANTITY = codes.SCT.Quantity
+SUVBW = DicomCode("126401", "DCM", "SUVbw")
+"""Quantity of values in ``{SUVbw}g/ml`` (CID 85)."""
 PROCEDURES = {
     "CT": codes.cid100.CTUnspecifiedBodyRegion,
     "MR": codes.cid100.MRIUnspecifiedBodyRegion,
@@ -85,6 +90,14 @@ def procedure_reported(volume: Volume) -> sr.CodedConcept:
     validator takes no code from outside CID 100, a local one is an error.
     """
     return sr.CodedConcept.from_code(PROCEDURES.get(volume.modality, OTHER_PROCEDURE))
+
+
+def quantity_of(volume: Volume, measurement: Measurement) -> DicomCode:
+    """Return what the statistics of a segment are of."""
+    if measurement.unit == SUVBW_UNIT:
+        return SUVBW
+    quantity: DicomCode = QUANTITIES.get(volume.modality, OTHER_QUANTITY)
+    return quantity
 
 
 def absent_group(
@@ -136,17 +149,20 @@ def outline_groups(
     segment: Segment,
     mask: np.ndarray[tuple[int, int], np.dtype[np.bool_]],
     reference: FrameReference,
-    pixel_area_mm2: float,
+    pixel_spacing_mm: tuple[float, float],
     algorithm: Algorithm,
     identity: ResultIdentity,
 ) -> Iterator[Group]:
-    """Outlines of a segment on one source image with their areas (TID 1410), largest first.
+    """Outlines of a segment on one source image, measured (TID 1410), largest first.
 
-    The area is that of the part's own pixels; the line runs around its holes too.
+    The area is that of the part's own pixels; the line runs around its holes too. Long and short
+    axis are those of `diameters`.
     """
     for order, outline in enumerate(outlines(mask, at_most=MAX_OUTLINES_PER_SLICE)):
         if order > 0 and outline.n_pixels < MIN_OUTLINE_PIXELS:
             return
+        area_mm2 = outline.n_pixels * pixel_spacing_mm[0] * pixel_spacing_mm[1]
+        axes = diameters(outline.points, pixel_spacing_mm)
         yield sr.PlanarROIMeasurementsAndQualitativeEvaluations(
             referenced_region=sr.ImageRegion(
                 graphic_type=sr.GraphicTypeValues.POLYLINE,
@@ -160,9 +176,9 @@ def outline_groups(
                 ),
             ),
             measurements=[
-                _number(
-                    codes.SCT.Area, outline.n_pixels * pixel_area_mm2, SQUARE_MILLIMETRE, "area"
-                )
+                _number(codes.SCT.Area, area_mm2, SQUARE_MILLIMETRE, "area"),
+                _number(codes.cid7470.LongAxis, axes.long_axis_mm, MILLIMETRE, "long_axis"),
+                _number(codes.cid7470.ShortAxis, axes.short_axis_mm, MILLIMETRE, "short_axis"),
             ],
             **_what(segment, algorithm, identity, is_outline=True),
         )

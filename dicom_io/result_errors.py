@@ -9,6 +9,7 @@
         ├── SourceGridMismatchError      the volume's slices are not where its instances are
         ├── ResultInputError             labels, segments, measurements or names do not fit together
         ├── UnsupportedObjectError       an object of a kind or encoding that is not read here
+        ├── FontError                    a text cannot be shown with the fonts that are there
         └── PlacementError               a written object is not what was meant; never release it
 """
 
@@ -81,6 +82,16 @@ class UnsupportedObjectError(ResultError):
     def __init__(self, *, field: str, value: str) -> None:
         self.field, self.value = field, value
         super().__init__(f"{field} {value!r} is not read here")
+
+
+class FontError(ResultError):
+    """A text of a picture or a printed report has characters that no font here can show."""
+
+    code = "font"
+
+    def __init__(self, *, problem: str) -> None:
+        self.problem = problem
+        super().__init__(f"{problem}; SEG, SR, GSPS and RTSTRUCT need no font")
 
 
 class PlacementError(ResultError):

@@ -8,7 +8,7 @@ bytes: there the time goes. Reading back is in `segmentation_masks` and is offer
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import highdicom as hd
 import numpy as np
@@ -45,6 +45,8 @@ LabelArray = NDArray[np.uint8] | NDArray[np.uint16]
 SERIES_NUMBER = 9001
 _CONTENT_LABEL = "AI_SEGMENTATION"
 _HIGHEST_LABEL = 65535
+MAX_FRACTIONAL = 255
+"""Stored value of probability 1 in a FRACTIONAL object, which is rounded to 1/255."""
 
 
 def make_segmentation(
@@ -90,9 +92,9 @@ def make_segmentation(
     grid = slice_grid(volume)
     words = [algorithm.name, algorithm.manufacturer, *(segment.name for segment in segments)]
     header = result_header(volume, words)
-    template = _template(volume, segments, numbers, algorithm, identity, header, kind)
+    made = segmentation_template(volume, segments, numbers, algorithm, identity, header, kind)
     dataset = stamp(
-        template,
+        made,
         header,
         algorithm,
         identity,
@@ -100,7 +102,7 @@ def make_segmentation(
         description="SEG",
         series_number=SERIES_NUMBER,
     )
-    _set_geometry(dataset, grid, volume, identity)
+    set_geometry(dataset, grid, volume, identity.uid("seg-dimensions"))
     if kind == "BINARY":
         _set_binary_frames(dataset, labels, grid, numbers)
     else:
@@ -164,7 +166,7 @@ def check_labels(volume: Volume, labels: LabelArray, segments: Sequence[Segment]
             )
 
 
-def _template(
+def segmentation_template(
     volume: Volume,
     segments: tuple[Segment, ...],
     numbers: dict[int, int],
@@ -174,10 +176,14 @@ def _template(
     kind: str,
 ) -> Dataset:
     """Let highdicom build the object for one empty slice: all modules but the frames."""
-    stand_in = _stand_in(volume, header)
+    fractional: dict[str, Any] = {}
+    if kind == "FRACTIONAL":
+        fractional = {"fractional_type": "PROBABILITY", "max_fractional_value": MAX_FRACTIONAL}
+    stand_in = source_stand_in(volume, header)
     return hd.seg.Segmentation(
         source_images=[stand_in],
         pixel_array=np.zeros((1, stand_in.Rows, stand_in.Columns), dtype=np.uint8),
+        **fractional,
         segmentation_type=kind,
         segment_descriptions=sorted(
             (
@@ -200,7 +206,7 @@ def _template(
     )
 
 
-def _stand_in(volume: Volume, header: Dataset) -> Dataset:
+def source_stand_in(volume: Volume, header: Dataset) -> Dataset:
     """Return the least that highdicom needs to know of a source image.
 
     Everything of the patient and study comes from `header` afterwards.
@@ -251,9 +257,7 @@ def _segment_description(
     return description
 
 
-def _set_geometry(
-    dataset: Dataset, grid: SliceGrid, volume: Volume, identity: ResultIdentity
-) -> None:
+def set_geometry(dataset: Dataset, grid: SliceGrid, volume: Volume, dimensions_uid: str) -> None:
     """Write what all frames share: orientation, pixel measures, dimensions, source images."""
     measures = Dataset()
     measures.PixelSpacing = [decimal(value) for value in grid.pixel_spacing_mm]
@@ -264,10 +268,9 @@ def _set_geometry(
     shared = dataset.SharedFunctionalGroupsSequence[0]
     shared.PixelMeasuresSequence = [measures]
     shared.PlaneOrientationSequence = [plane]
-    dimensions = identity.uid("seg-dimensions")
-    dataset.DimensionOrganizationSequence[0].DimensionOrganizationUID = dimensions
+    dataset.DimensionOrganizationSequence[0].DimensionOrganizationUID = dimensions_uid
     for index in dataset.DimensionIndexSequence:
-        index.DimensionOrganizationUID = dimensions
+        index.DimensionOrganizationUID = dimensions_uid
     if "DimensionOrganizationType" in dataset:
         del dataset.DimensionOrganizationType
     source = dicom_source(volume)

@@ -1,9 +1,10 @@
 """Write measurements as a Comprehensive 3D SR (TID 1500), the root of a result.
 
 Per segment found: a TID 1411 group (volume, mean, SD, minimum, maximum) that points at the segment
-of the segmentation object, and TID 1410 groups with outlines on up to three key slices, because
-several viewers draw only those. All groups of a segment carry its tracking identifiers. A segment
-searched for and not found has a group that says so; a comment says it in words.
+of the segmentation object, and TID 1410 groups with outlines (area, long and short axis) on up to
+three key slices, because several viewers draw only those. All groups of a segment carry its
+tracking identifiers. A segment searched for and not found has a group that says so; a comment says
+it in words.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from pydicom.dataset import Dataset
 from pydicom.uid import CTImageStorage, MRImageStorage, PositronEmissionTomographyImageStorage
 
 from dicom_io.equipment import check_names, stamp
+from dicom_io.evidence import evidence, stand_in
 from dicom_io.report_content import (
-    OTHER_QUANTITY,
     QUANTITIES,
     Group,
     absent_group,
@@ -26,12 +27,13 @@ from dicom_io.report_content import (
     observation_context,
     outline_groups,
     procedure_reported,
+    quantity_of,
     volume_group,
 )
 from dicom_io.result_errors import ResultInputError
 from dicom_io.results import Algorithm, Measurement, ResultIdentity, Segment
 from dicom_io.segmentation import LabelArray, check_labels
-from dicom_io.source_grid import FrameReference, SliceGrid, slice_grid
+from dicom_io.source_grid import SliceGrid, slice_grid
 from dicom_io.source_header import dicom_source, result_header
 from dicom_io.volume import Float64, Volume
 
@@ -98,7 +100,7 @@ def make_measurement_report(
                 segment,
                 by_label[segment.label],
                 reference,
-                QUANTITIES.get(volume.modality, OTHER_QUANTITY),
+                quantity_of(volume, by_label[segment.label]),
                 algorithm,
                 identity,
             )
@@ -109,8 +111,9 @@ def make_measurement_report(
             image = grid.references[index]
             key_images.setdefault(image.instance_uid, index)
             mask = labels[index] == segment.label
-            pixel_area_mm2 = grid.pixel_spacing_mm[0] * grid.pixel_spacing_mm[1]
-            groups += outline_groups(segment, mask, image, pixel_area_mm2, algorithm, identity)
+            groups += outline_groups(
+                segment, mask, image, grid.pixel_spacing_mm, algorithm, identity
+            )
     report = sr.MeasurementReport(
         observation_context=observation_context(algorithm),
         procedure_reported=procedure_reported(volume),
@@ -119,7 +122,9 @@ def make_measurement_report(
     )
     report[0].ContentSequence.append(comment(missing, algorithm))
     document = sr.Comprehensive3DSR(
-        evidence=_evidence(volume, segmentation, header),
+        evidence=evidence(
+            volume, [] if segmentation is None else [segmentation], str(header.StudyInstanceUID)
+        ),
         content=report,
         series_instance_uid=identity.uid("sr-series"),
         series_number=SERIES_NUMBER,
@@ -214,7 +219,7 @@ def _library_images(volume: Volume, grid: SliceGrid, indices: list[int]) -> list
         reference = grid.references[index]
         if reference.frame_number is not None or reference.sop_class_uid not in _LIBRARY_CLASSES:
             continue
-        image = _referenced(reference)
+        image = stand_in(reference)
         image.Modality = volume.modality
         image.FrameOfReferenceUID = dicom_source(volume).frame_of_reference_uid
         image.Rows, image.Columns = volume.array.shape[1:]
@@ -225,43 +230,3 @@ def _library_images(volume: Volume, grid: SliceGrid, indices: list[int]) -> list
         image.ImagePositionPatient = [float(value) for value in grid.positions_mm[index]]
         images.append(image)
     return images or None
-
-
-def _referenced(reference: FrameReference) -> Dataset:
-    image = Dataset()
-    image.SOPClassUID = reference.sop_class_uid
-    image.SOPInstanceUID = reference.instance_uid
-    return image
-
-
-def _evidence(volume: Volume, segmentation: Dataset | None, header: Dataset) -> list[Dataset]:
-    """Every source instance and the segmentation; patient and study come from `header` later."""
-    source = dicom_source(volume)
-    evidence = []
-    for instance in source.instances:
-        image = _referenced(
-            FrameReference(
-                sop_class_uid=str(instance.sop_class_uid), instance_uid=str(instance.instance_uid)
-            )
-        )
-        image.SeriesInstanceUID = str(source.series_uid)
-        evidence.append(image)
-    if segmentation is not None:
-        image = Dataset()
-        for keyword in ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID"):
-            setattr(image, keyword, segmentation[keyword].value)
-        evidence.append(image)
-    for image in evidence:
-        image.StudyInstanceUID = header.StudyInstanceUID
-    for keyword in (
-        "PatientID",
-        "PatientName",
-        "PatientBirthDate",
-        "PatientSex",
-        "AccessionNumber",
-        "StudyID",
-        "StudyDate",
-        "StudyTime",
-    ):
-        setattr(evidence[0], keyword, "")
-    return evidence

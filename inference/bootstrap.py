@@ -28,7 +28,6 @@ from inference.gateways.dimse_association import DimseSettings
 from inference.gateways.senders import make_sender
 from inference.gateways.watch import FolderWatcher
 from inference.gauges import gauges
-from inference.jobs.analysis import SegmentationEncoding
 from inference.jobs.archive import ArchiveLimits
 from inference.jobs.completion import CompletionRule
 from inference.jobs.delivery import DeliveryWorker
@@ -361,10 +360,10 @@ def make_engine(settings: Settings, models: tuple[str, ...], model_repo: Path) -
     )
 
 
-def encodings_for(settings: Settings) -> tuple[SegmentationEncoding, ...]:
-    """Return the kinds of SEG to make: BINARY always, others where a destination takes them."""
-    asked = {one.segmentation for one in settings.destinations}
-    return ("BINARY", "LABELMAP") if "LABELMAP" in asked else ("BINARY",)
+def encodings_for(settings: Settings) -> tuple[str, ...]:
+    """Return the kinds of object to make: every one that a destination takes."""
+    asked = {kind for one in settings.destinations for kind in one.delivery.kinds}
+    return tuple(sorted(asked))
 
 
 def make_destination(one: DestinationSettings, settings: Settings) -> Destination:
@@ -378,7 +377,7 @@ def make_destination(one: DestinationSettings, settings: Settings) -> Destinatio
             port=one.port,
             called_aet=one.ae_title,
             calling_aet=settings.dicom_ae_title,
-            kinds=one.file_kinds,
+            kinds=one.delivery.kinds,
             timeout_s=one.timeout_s,
         )
     token = one.token.get_secret_value() if one.token else None
@@ -386,7 +385,7 @@ def make_destination(one: DestinationSettings, settings: Settings) -> Destinatio
         name=one.name,
         url=one.url or "",
         headers={"Authorization": f"Bearer {token}"} if token else {},
-        kinds=one.file_kinds,
+        kinds=one.delivery.kinds,
         timeout_s=one.timeout_s,
     )
 

@@ -6,6 +6,9 @@ import time
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from dicom_io.volume import Volume
 from inference.api.health import Check
 from inference.backends.triton import TritonPredictor
@@ -159,6 +162,10 @@ class InThisProcess:
     ) -> Prediction:
         """Run a model; see `Predictor`."""
         return self._predictor.predict(model, volume, priority=priority, deadline_s=deadline_s)
+
+    def probability(self, model: str, volume: Volume, label: int) -> NDArray[np.float32]:
+        """Return the probability of one label; see `ProbabilityPredictor`."""
+        return self._predictor.probability(model, volume, label)
 
     def checks(self) -> tuple[Check, ...]:
         """Return that models run here."""

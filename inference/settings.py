@@ -11,6 +11,7 @@ import difflib
 import ipaddress
 import os
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -23,6 +24,7 @@ from pydantic_settings import (
 )
 
 from inference.domain.errors import ClinferError
+from inference.profiles import Bases, DeliveryProfile, Language, Segmentation, load_profile
 
 ENV_PREFIX = "CLINFER_"
 SETTINGS_FILE_VARIABLE = "CLINFER_SETTINGS_FILE"
@@ -57,15 +59,20 @@ class DestinationSettings(BaseModel):
     ae_title: AeTitle | None = None
     url: str | None = None
     token: SecretStr | None = None
-    kinds: Annotated[tuple[Literal["seg", "sr"], ...], Field(min_length=1)] = ("seg", "sr")
-    segmentation: Literal["BINARY", "LABELMAP"] = "BINARY"
+    profile: Path | None = None
+    kinds: Bases = ("seg", "sr")
+    segmentation: Segmentation = "BINARY"
+    language: Language = "en"
     timeout_s: Annotated[float, Field(gt=0, le=3600)] = 60.0
 
-    @property
-    def file_kinds(self) -> tuple[str, ...]:
-        """Kinds of result files that go there, in the encoding that it takes."""
-        suffix = "" if self.segmentation == "BINARY" else f"_{self.segmentation.lower()}"
-        return tuple(f"{kind}{suffix}" for kind in self.kinds)
+    @cached_property
+    def delivery(self) -> DeliveryProfile:
+        """What goes there: the profile file's word, or that of the keys here."""
+        if self.profile is not None:
+            return load_profile(self.profile)
+        return DeliveryProfile(
+            encodings=self.kinds, segmentation=self.segmentation, language=self.language
+        )
 
     @model_validator(mode="after")
     def _is_complete(self) -> DestinationSettings:
@@ -77,6 +84,10 @@ class DestinationSettings(BaseModel):
                 raise ValueError("url and token belong to a stow destination")
         elif self.url is None or not self.url.startswith(("http://", "https://")):
             raise ValueError("a stow destination needs url, beginning with http:// or https://")
+        twice = self.model_fields_set & {"kinds", "segmentation", "language"}
+        if self.profile is not None and twice:
+            raise ValueError(f"profile says {', '.join(sorted(twice))} too; keep one of them")
+        assert self.delivery.kinds, "read now: a wrong profile stops the start"
         return self
 
 
@@ -173,6 +184,12 @@ class Settings(BaseSettings):
             raise ValueError("batch_source_password: goes with batch_source_user")
         if self.batch_source_user is not None and self.batch_source_token is not None:
             raise ValueError("batch_source_token: give it or a user, not both")
+        for destination in self.destinations:
+            if self.backend != "local" and destination.delivery.needs_probabilities:
+                raise ValueError(
+                    f"destinations: {destination.name} takes probabilities (pmap or FRACTIONAL),"
+                    " which only backend = local gives"
+                )
         names = [destination.name for destination in self.destinations]
         if len(set(names)) < len(names):
             raise ValueError("destinations: two have the same name")

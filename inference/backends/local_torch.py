@@ -6,7 +6,9 @@ import threading
 import time
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from dicom_io.volume import Volume
 from inference.backends.loaded_model import LoadedModel, load_model
@@ -81,6 +83,21 @@ class LocalPredictor:
             "engine_choice": loaded.why,
         }
         return Prediction(labels=result.labels, report=report)
+
+    def probability(self, model: str, volume: Volume, label: int) -> NDArray[np.float32]:
+        """Return the probability of one label; see `ProbabilityPredictor`."""
+        loaded = self.load(model)
+        with self._running:
+            result = segment_volume(
+                volume.array,
+                volume.affine_lps,
+                loaded.spec,
+                loaded.network,
+                device=self._device,
+                probability_of=label,
+            )
+        assert result.probability is not None, "it was asked for"
+        return result.probability
 
     def load(self, model: str) -> LoadedModel:
         """Return a model, reading it from the repository the first time.

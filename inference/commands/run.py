@@ -1,4 +1,4 @@
-"""`clinfer run`: one study, no server needed: SEG, SR, NIfTI labels and a contact sheet."""
+"""`clinfer run`: one study, no server needed: its objects, NIfTI labels and a contact sheet."""
 
 from __future__ import annotations
 
@@ -30,6 +30,10 @@ def run(
     model_repo: Annotated[
         Path, typer.Option(envvar="CLINFER_MODEL_REPO", help="The folder of models.")
     ] = DEFAULT_REPO,
+    encodings: Annotated[
+        str,
+        typer.Option(help="Kinds of object, by commas: seg,sr,gsps,sc,rtstruct,pdf,ko,pmap, ..."),
+    ] = "seg,sr",
     triton: Annotated[
         str | None,
         typer.Option(help="HOST:PORT of a running Triton (default: compute in this process)."),
@@ -54,6 +58,7 @@ def run(
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise typer.BadParameter(f"{out} is there already; name a new folder", param_hint="-o")
+    kinds = _kinds(encodings)
     if not study.exists():
         raise typer.BadParameter(f"{study} is not there", param_hint="STUDY")
     out.absolute().parent.mkdir(parents=True, exist_ok=True)
@@ -64,7 +69,7 @@ def run(
             "engine_cache_dir": engine_cache,
             "memory_budget_mib": memory_budget_mib,
         }
-        result = _analyse(study, unfinished, model, model_repo, backend)
+        result = _analyse(study, unfinished, model, model_repo, backend, kinds)
         (unfinished / "result.json").write_text(json.dumps(result, indent=2) + "\n")
         unfinished.chmod(0o755)
         if out.exists():
@@ -75,8 +80,27 @@ def run(
     _say_results(result, out)
 
 
+def _kinds(encodings: str) -> tuple[str, ...]:
+    """Return the names of ``--encodings``; SEG and SR are written in any case."""
+    from inference.domain.encoding import ENCODINGS
+
+    kinds = tuple(name.strip() for name in encodings.split(",") if name.strip())
+    unknown = [kind for kind in kinds if kind not in ENCODINGS]
+    if unknown:
+        raise typer.BadParameter(
+            f"no encoding {', '.join(unknown)}; there are: {', '.join(ENCODINGS)}",
+            param_hint="--encodings",
+        )
+    return kinds
+
+
 def _analyse(
-    study: Path, out: Path, model: str | None, model_repo: Path, backend: dict[str, Any]
+    study: Path,
+    out: Path,
+    model: str | None,
+    model_repo: Path,
+    backend: dict[str, Any],
+    kinds: tuple[str, ...],
 ) -> dict[str, Any]:
     """Analyse every image series; return the content of ``result.json``."""
     # Heavy libraries load here, so that a wrong option answers at once.
@@ -118,6 +142,7 @@ def _analyse(
                     predictor,
                     folder,
                     progress=lambda stage: bar.update(task, description=stage),
+                    encodings=kinds,
                 )
             )
             bar.advance(task)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,6 +49,22 @@ class Predictor(Protocol):
         Raises
         ------
         BackendUnavailableError, InferenceError, ModelError
+        """
+        ...
+
+
+@runtime_checkable
+class ProbabilityPredictor(Protocol):
+    """A predictor that can also say how probable one segment is; not every backend can."""
+
+    def probability(self, model: str, volume: Volume, label: int) -> NDArray[np.float32]:
+        """Return the probability of a label for every voxel, on the volume's own grid.
+
+        Another run of the whole network, before small parts are removed.
+
+        Raises
+        ------
+        RefusedError, BackendUnavailableError, InferenceError, ModelError
         """
         ...
 

@@ -10,27 +10,32 @@ import hashlib
 import json
 import resource
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from dicom_io.errors import DicomIoError
-from dicom_io.gate import check_placement
+from dicom_io.labelled import LabelledVolume
 from dicom_io.nifti import write_nifti
 from dicom_io.read import read_volume
-from dicom_io.results import Algorithm, Measurement, ResultIdentity, Segment
-from dicom_io.segmentation import make_segmentation
+from dicom_io.result_errors import ResultInputError
+from dicom_io.results import Measurement, ResultIdentity
 from dicom_io.series import Series
-from dicom_io.structured_report import make_measurement_report
+from dicom_io.suv import in_suvbw
 from dicom_io.volume import Volume
-from dicom_io.write import write_dicom
+from inference.domain.encoding import Encoding, planned
 from inference.domain.errors import RefusedError
 from inference.domain.job import Priority
-from inference.domain.ports import Labels, Prediction, Predictor
+from inference.domain.ports import Prediction, Predictor, ProbabilityPredictor
 from inference.domain.stages import stages_of
+from inference.jobs.encode import ResultWriter
 from inference.pipeline.applicability import applicable
 from inference.pipeline.engine_spec import Engine
 from inference.pipeline.measure import measure
@@ -38,9 +43,9 @@ from inference.pipeline.sheet import write_contact_sheet
 from inference.pipeline.spec import ModelSpec
 from inference.version import SOFTWARE_VERSION
 
-SegmentationEncoding = Literal["BINARY", "LABELMAP"]
-
 StageProgress = Callable[[str], None]
+Probabilities = dict[int, NDArray[np.float32]]
+"""Label to probability, (slice, row, column), in [0, 1]."""
 """Told the name of each stage as it begins."""
 
 
@@ -48,8 +53,9 @@ StageProgress = Callable[[str], None]
 class Analysis:
     """What one model made of one series.
 
-    ``files`` maps a kind ("seg", "sr", "labels", "sheet") to a path; "seg" is absent where nothing
-    was found. ``timings_s`` holds each stage, ``total`` among them.
+    ``files`` maps a name ("seg", "sr", "sc-01", ..., "labels", "sheet") to a path; "seg" is absent
+    where nothing was found. ``timings_s`` holds each stage, ``total`` among them. ``remarks``
+    say what could not be given, and why.
     """
 
     key: str
@@ -61,6 +67,7 @@ class Analysis:
     timings_s: dict[str, float]
     peak_memory_mib: float
     report: dict[str, Any]
+    remarks: tuple[str, ...] = ()
 
     @property
     def has_finding(self) -> bool:
@@ -93,6 +100,7 @@ class Analysis:
                 }
                 for found in self.measurements
             ],
+            "remarks": list(self.remarks),
             "timings_s": self.timings_s,
             "stages_s": stages_of(self.timings_s),
             "peak_memory_mib": self.peak_memory_mib,
@@ -145,7 +153,7 @@ def analyse_series(
     progress: StageProgress = lambda stage: None,
     priority: Priority = Priority.ROUTINE,
     stored_keys: frozenset[str] = frozenset(),
-    encodings: tuple[SegmentationEncoding, ...] = ("BINARY",),
+    encodings: tuple[str, ...] = (),
 ) -> SeriesOutcome:
     """Run every model whose scope fits the series; files go to ``out/<model>/``.
 
@@ -213,11 +221,11 @@ def analyse(
     *,
     clock: StageClock,
     priority: Priority = Priority.ROUTINE,
-    encodings: tuple[SegmentationEncoding, ...] = ("BINARY",),
+    encodings: tuple[str, ...] = (),
 ) -> Analysis:
-    """Label a volume, measure the segments, and write SEG, SR, NIfTI labels and contact sheet.
+    """Label a volume, measure the segments, and write its objects, NIfTI labels, contact sheet.
 
-    ``encodings`` are the kinds of SEG that the destinations take, BINARY among them always.
+    ``encodings`` are names of kinds (`inference.domain.encoding`); SEG and SR are always written.
 
     Raises
     ------
@@ -234,7 +242,15 @@ def analyse(
     started = time.monotonic()
     prediction = predictor.predict(spec.name, volume, priority=priority)
     clock.add_model_report(prediction.report, time.monotonic() - started)
-    return write_analysis(volume, spec, prediction, out, clock=clock, encodings=encodings)
+    return write_analysis(
+        volume,
+        spec,
+        prediction,
+        out,
+        clock=clock,
+        encodings=encodings,
+        probabilities=partial(_probabilities, spec, volume, predictor, clock),
+    )
 
 
 def write_analysis(
@@ -244,13 +260,16 @@ def write_analysis(
     out: Path,
     *,
     clock: StageClock,
-    encodings: tuple[SegmentationEncoding, ...] = ("BINARY",),
+    encodings: tuple[str, ...] = (),
+    probabilities: Callable[[], Probabilities] | None = None,
 ) -> Analysis:
     """Measure the segments of a labelled volume and write every file of the result.
 
+    ``probabilities`` is called where an encoding needs them.
+
     Raises
     ------
-    DicomIoError
+    DicomIoError, RefusedError
         As `analyse`.
     """
     assert volume.source is not None, "only a DICOM volume has results"
@@ -264,14 +283,27 @@ def write_analysis(
     segments = spec.segments
     with clock.stage("measure"):
         measurements = measure(volume, labels, segments)
+        remarks: tuple[str, ...] = ()
+        if volume.modality == "PT":
+            try:
+                measurements = in_suvbw(volume, measurements)
+            except ResultInputError as error:  # the activity stands, under its own unit
+                remarks = (f"not in SUVbw: {error}",)
 
-    out.mkdir(parents=True, exist_ok=True)
-    files: dict[str, Path] = {}
-    labelled = LabelledVolume(
+    plan = planned(encodings)
+    found = LabelledVolume(
         volume=volume, labels=labels, segments=segments, measurements=measurements
     )
-    for encoding in encodings:
-        files |= write_objects(labelled, encoding, algorithm, identity, out, clock)
+    out.mkdir(parents=True, exist_ok=True)
+    writer = ResultWriter(
+        found,
+        algorithm=algorithm,
+        identity=identity,
+        out=out,
+        stage=clock.stage,
+        probabilities=_needed(plan, probabilities) if measurements else {},
+    )
+    files = writer.write(plan)
     with clock.stage("write labels and sheet"):
         files["labels"] = out / "labels.nii.gz"
         write_nifti(files["labels"], labels, volume.affine_lps)
@@ -290,73 +322,42 @@ def write_analysis(
             peak_memory_mib(), float(prediction.report.get("peak_memory_mib", 0.0))
         ),
         report=prediction.report,
+        remarks=remarks,
     )
 
 
-@dataclass(frozen=True, kw_only=True)
-class LabelledVolume:
-    """A volume with its labels and what was measured of them."""
+def _needed(
+    plan: Sequence[Encoding], probabilities: Callable[[], Probabilities] | None
+) -> Probabilities:
+    """Ask for probabilities if an encoding of the plan needs them."""
+    wanted = [encoding.name for encoding in plan if encoding.needs_probabilities]
+    if not wanted:
+        return {}
+    if probabilities is None:
+        raise RefusedError(f"{', '.join(wanted)}: needs probabilities, which are not computed here")
+    return probabilities()
 
-    volume: Volume
-    labels: Labels
-    segments: tuple[Segment, ...]
-    measurements: tuple[Measurement, ...]
 
-
-def write_objects(
-    found: LabelledVolume,
-    encoding: SegmentationEncoding,
-    algorithm: Algorithm,
-    identity: ResultIdentity,
-    out: Path,
-    clock: StageClock,
-) -> dict[str, Path]:
-    """Write one SEG and the SR that points at it, re-read both, and compare them with the labels.
-
-    Returns the files by kind: "seg" and "sr", with "_labelmap" behind for that encoding. Where
-    nothing was found there is no SEG, and the SR says so.
+def _probabilities(
+    spec: ModelSpec, volume: Volume, predictor: Predictor, clock: StageClock
+) -> Probabilities:
+    """Probability of every segment: one more run for each.
 
     Raises
     ------
-    DicomIoError
-        An identifier is missing, or an object does not show the labels in their place.
+    RefusedError
+        The predictor gives labels only.
     """
-    suffix = "" if encoding == "BINARY" else f"_{encoding.lower()}"
-    named = replace(identity, profile=encoding.lower() if suffix else identity.profile)
-    files: dict[str, Path] = {}
-    with clock.stage("encode"):
-        segmentation = None
-        if found.measurements:
-            segmentation = make_segmentation(
-                found.volume,
-                found.labels,
-                found.segments,
-                algorithm=algorithm,
-                identity=named,
-                kind=encoding,
-            )
-            files[f"seg{suffix}"] = out / f"seg{suffix}.dcm"
-            write_dicom(segmentation, files[f"seg{suffix}"])
-        report = make_measurement_report(
-            found.volume,
-            found.labels,
-            found.segments,
-            found.measurements,
-            segmentation,
-            algorithm=algorithm,
-            identity=named,
+    if not isinstance(predictor, ProbabilityPredictor):
+        raise RefusedError(
+            "pmap, seg_fractional: need probabilities, which this backend does not give; "
+            "compute in the process (backend = local, or run without --triton)"
         )
-        files[f"sr{suffix}"] = out / f"sr{suffix}.dcm"
-        write_dicom(report, files[f"sr{suffix}"])
-        del segmentation, report
-    with clock.stage("check placement"):
-        seg = files.get(f"seg{suffix}")
-        if seg is not None:
-            check_placement(seg, found.volume, found.labels, found.segments)
-        check_placement(
-            files[f"sr{suffix}"], found.volume, found.labels, found.segments, segmentation=seg
-        )
-    return files
+    with clock.stage("probabilities"):
+        return {
+            segment.label: predictor.probability(spec.name, volume, segment.label)
+            for segment in spec.segments
+        }
 
 
 def as_run(spec: ModelSpec, report: dict[str, Any]) -> ModelSpec:

@@ -20,7 +20,7 @@ from inference.domain.ports import Predictor, Progress
 from inference.domain.result import ResultDraft, ReusedResult
 from inference.domain.study import StudyInput
 from inference.jobs import batch_tasks
-from inference.jobs.analysis import SegmentationEncoding, StageClock
+from inference.jobs.analysis import StageClock
 from inference.jobs.batch_tasks import SeriesFiles, SeriesRead, Survey, Written
 from inference.jobs.study_processor import draft_of_summary, refused_draft
 from inference.pipeline.spec import ModelSpec
@@ -62,7 +62,7 @@ class BatchProcessor:
         spec: ModelSpec,
         predictor: Predictor,
         pool: TaskPool,
-        encodings: tuple[SegmentationEncoding, ...] = ("BINARY",),
+        encodings: tuple[str, ...] = (),
     ) -> None:
         self._spec, self._predictor, self._pool = spec, predictor, pool
         self._encodings = encodings

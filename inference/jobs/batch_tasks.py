@@ -21,7 +21,6 @@ from dicom_io.volume import Float64, Volume, VolumeSource, VoxelArray
 from inference.domain.errors import RefusedError
 from inference.domain.ports import Labels, Prediction
 from inference.jobs.analysis import (
-    SegmentationEncoding,
     StageClock,
     key_of_instances,
     write_analysis,
@@ -160,7 +159,7 @@ def write_results(
     labels: Labels,
     report: dict[str, Any],
     timings_s: dict[str, float],
-    encodings: tuple[SegmentationEncoding, ...],
+    encodings: tuple[str, ...],
 ) -> Written:
     """Measure, encode and check one result; its files come back as bytes.
 

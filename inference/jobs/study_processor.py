@@ -16,7 +16,6 @@ from inference.domain.stages import stages_of
 from inference.domain.study import StudyInput
 from inference.jobs.analysis import (
     Analysis,
-    SegmentationEncoding,
     SeriesOutcome,
     analyse_series,
 )
@@ -33,7 +32,7 @@ class ModelStudyProcessor:
         *,
         model_repo: Path,
         predictor: Predictor,
-        encodings: tuple[SegmentationEncoding, ...] = ("BINARY",),
+        encodings: tuple[str, ...] = (),
         engine_cache_dir: Path | None = None,
     ) -> None:
         self._engine_cache = EngineCache(engine_cache_dir or default_cache_dir())

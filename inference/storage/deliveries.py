@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from itertools import chain
 from typing import Any
 
 from sqlalchemy import Connection, Row, Select, func, insert, literal, or_, select, update
 
+from inference.domain.encoding import files_of
 from inference.domain.result import Delivery, DeliveryState, Destination
 from inference.storage.errors import LeaseLostError, NotFoundError
 from inference.storage.tables import delivery, result, result_file
@@ -41,8 +43,8 @@ def enqueue(
     }
     n_added = 0
     for destination in destinations:
-        for kind in destination.kinds:
-            if kind not in kinds or (kind, destination.name) in known:
+        for kind in chain.from_iterable(files_of(kind, kinds) for kind in destination.kinds):
+            if (kind, destination.name) in known:
                 continue
             connection.execute(
                 insert(delivery).values(

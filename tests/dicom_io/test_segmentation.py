@@ -246,7 +246,8 @@ def test_it_says_who_made_it_and_that_it_is_for_research(volume: Volume) -> None
     assert equipment.ManufacturerModelName == "ct_thorax_seg"
     assert equipment.PurposeOfReferenceCodeSequence[0].CodeValue == "109102"
     assert ALGORITHM.weights_sha256 in equipment.SoftwareVersions
-    assert equipment.ContributionDateTime == "20261122130507+0000"
+    local = IDENTITY.created_at.astimezone().strftime("%Y%m%d%H%M%S%z")
+    assert equipment.ContributionDateTime == local.removesuffix("+0000")
     assert "research use" in equipment.ContributionDescription
     for item, each in zip(seg.SegmentSequence, SEGMENTS, strict=True):
         assert item.SegmentLabel == item.TrackingID == each.name

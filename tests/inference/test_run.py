@@ -164,6 +164,7 @@ def test_no_applicable_model_says_why(shared_data: Path, tmp_path: Path) -> None
         (("run", ".", "-o", "."), "there already"),
         (("run", ".", "-o", "out", "--model", "no_such_model"), "no_such_model"),
         (("run", "."), "--output"),
+        (("run", ".", "-o", "out", "--encodings", "seg,gspss"), "gspss"),
     ],
 )
 def test_wrong_usage_exits_with_2(arguments: tuple[str, ...], words: str) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from fastapi import APIRouter, Query
+from fastapi import Path as PathParameter
 from fastapi.responses import FileResponse
 
 from inference.api.deps import UID_PATTERN, Asker, BeforeId, Context, Limit, RowId
@@ -16,16 +17,9 @@ from inference.storage import results as result_store
 
 router = APIRouter(prefix="/v1/results", tags=["results"])
 
-Kind = Literal["seg", "sr", "seg_labelmap", "sr_labelmap", "labels", "sheet", "result"]
-FILE_ENDINGS: dict[str, str] = {
-    "seg": ".seg.dcm",
-    "sr": ".sr.dcm",
-    "seg_labelmap": ".labelmap.seg.dcm",
-    "sr_labelmap": ".labelmap.sr.dcm",
-    "labels": ".nii.gz",
-    "sheet": ".png",
-    "result": ".json",
-}
+Kind = Annotated[str, PathParameter(max_length=32, pattern=r"^[a-z]+(_[a-z]+)?(-[0-9]{2,3})?$")]
+FILE_ENDINGS = {"labels": ".nii.gz", "sheet": ".png", "result": ".json"}
+"""Endings of files that are not DICOM; those are ``.<kind>.dcm``."""
 
 
 @router.get("", summary="List results, newest first")
@@ -79,7 +73,7 @@ def get_file(context: Context, asker: Asker, result_id: RowId, kind: Kind) -> Fi
     return FileResponse(
         path,
         media_type=file.media_type or "application/octet-stream",
-        filename=f"{result.model}-{result.id}{FILE_ENDINGS[kind]}",
+        filename=f"{result.model}-{result.id}{FILE_ENDINGS.get(kind, f'.{kind}.dcm')}",
         headers={"ETag": f'"{file.sha256}"', "X-Content-SHA256": file.sha256},
     )
 

@@ -22,7 +22,7 @@ from inference.domain.errors import (
     ModelWeightsError,
 )
 from inference.domain.job import Priority
-from inference.domain.ports import Predictor
+from inference.domain.ports import Predictor, ProbabilityPredictor
 from inference.pipeline.network import build_network, load_network
 from inference.pipeline.segment import segment_volume
 from inference.pipeline.spec import load_spec, write_spec
@@ -100,6 +100,23 @@ def test_labels_are_those_of_the_pipeline(repo: Path) -> None:
     assert len(np.unique(found.labels)) > 1
     assert found.report["backend"] == "local"
     assert found.report["weights_sha256"] == spec.weights.sha256
+
+
+def test_the_labels_are_the_most_probable_of_the_probabilities(repo: Path) -> None:
+    predictor = LocalPredictor(repo)
+    assert isinstance(predictor, ProbabilityPredictor)
+    assert not isinstance(FakePredictor((150.0,)), ProbabilityPredictor)
+    volume = _volume()
+    labels = predictor.predict("ct_box_seg", volume).labels
+    n_classes = load_spec(repo / "ct_box_seg").n_classes
+    each = [predictor.probability("ct_box_seg", volume, label) for label in range(n_classes)]
+    stacked = np.stack(each)
+    assert stacked.shape[1:] == volume.array.shape
+    np.testing.assert_allclose(stacked.sum(axis=0), 1.0, atol=1e-4)
+    top = np.sort(stacked, axis=0)
+    clear = top[-1] - top[-2] > 1e-3
+    assert clear.mean() > 0.9
+    np.testing.assert_array_equal(labels[clear], stacked.argmax(axis=0)[clear])
 
 
 def test_threads_share_one_model_and_get_their_own_labels(repo: Path) -> None:

@@ -168,7 +168,7 @@ def test_a_destination_that_takes_label_maps_gets_one_with_its_own_report(tmp_pa
     spec = _spec_at_spacing_of(array, affine_lps)
     (series,) = scan(files).series
     outcome = analyse_series(
-        series, (spec,), OnePredictor(spec), tmp_path, encodings=("BINARY", "LABELMAP")
+        series, (spec,), OnePredictor(spec), tmp_path, encodings=("sr_labelmap",)
     )
     (analysis,) = outcome.analyses
     assert set(analysis.files) == {"seg", "sr", "seg_labelmap", "sr_labelmap", "labels", "sheet"}

@@ -65,7 +65,7 @@ def _engines(monkeypatch: pytest.MonkeyPatch, engines: dict[Engine, StandIn]) ->
 
     monkeypatch.setattr(tuning, "ready_engine", ready)
     monkeypatch.setattr(tuning, "_times_ms", lambda engine, _: [engine.ms - 1, engine.ms, 90.0])
-    monkeypatch.setattr("inference.pipeline.segment.ready_engine", lambda engine, *_: engine)
+    monkeypatch.setattr("inference.pipeline.batch.ready_engine", lambda engine, *_: engine)
 
 
 def _bench(cache: EngineCache, *cases: TuningCase) -> Bench:

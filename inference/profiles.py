@@ -1,0 +1,75 @@
+"""What one destination takes: its kinds of object, the segmentation's encoding, the language.
+
+A profile is a small TOML file, so that a site describes each of its systems once::
+
+    encodings = ["seg", "sr", "gsps", "sc"]
+    segmentation = "BINARY"
+    language = "zh"
+"""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from inference.domain.encoding import ENCODINGS, Base, kinds_of
+
+Bases = Annotated[tuple[Base, ...], Field(min_length=1)]
+Segmentation = Literal["BINARY", "LABELMAP", "FRACTIONAL"]
+Language = Literal["en", "zh"]
+
+
+class DeliveryProfile(BaseModel):
+    """Which encodings of a result go to a destination; nothing else is sent there."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    encodings: Bases = ("seg", "sr")
+    segmentation: Segmentation = "BINARY"
+    language: Language = "en"
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> DeliveryProfile:
+        if len(set(self.encodings)) < len(self.encodings):
+            raise ValueError("encodings: one is named twice")
+        if "sr" in self.encodings and "seg" not in self.encodings:
+            raise ValueError(
+                'encodings: "sr" points at segments of "seg", so that must be sent too'
+            )
+        return self
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """Names of the kinds of files, in the order of sending."""
+        return kinds_of(self.encodings, self.segmentation, self.language)
+
+    @property
+    def needs_probabilities(self) -> bool:
+        """Whether a backend that gives labels only cannot serve this destination."""
+        return any(ENCODINGS[kind].needs_probabilities for kind in self.kinds)
+
+
+def load_profile(path: Path) -> DeliveryProfile:
+    """Read and check a profile file.
+
+    Raises
+    ------
+    ValueError
+        Names the file, the field and what is wrong with it.
+    """
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ValueError(f"profile: there is no file {path}") from error
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ValueError(f"profile: {path}: {error}") from error
+    try:
+        return DeliveryProfile.model_validate(table)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        field = ".".join(str(part) for part in first["loc"])
+        problem = first["msg"].removeprefix("Value error, ")
+        raise ValueError(f"profile: {path}: {field + ': ' if field else ''}{problem}") from error
