@@ -40,6 +40,12 @@ def jit_inline(function: Callable[P, R]) -> Callable[P, R]:
     return cast("Callable[P, R]", compiled)
 
 
+def jit_serial(kernel: Callable[P, R]) -> Callable[P, R]:
+    """Compile a kernel whose samples follow one another in time, so that one core walks them."""
+    compiled = numba.njit(nogil=True, cache=True, error_model="numpy")(kernel)
+    return cast("Callable[P, R]", compiled)
+
+
 def jit_cuda(kernel: Callable[..., None]) -> Any:
     """Compile a CUDA kernel; launched as ``kernel[blocks, threads](...)``."""
     return cuda.jit(kernel)

@@ -1,0 +1,302 @@
+"""Decide which peaks of a slope envelope are heart beats, with thresholds that adapt to the signal.
+
+The rules are those of Hamilton (Comput Cardiol 2002;29:101-104), themselves after Pan and Tompkins
+(IEEE Trans Biomed Eng 1985;32:230-236): a peak is a beat when it stands above a level between the
+medians of the last eight noise peaks and of the last eight beats; nothing within 200 ms of a higher
+peak counts; a low peak within 360 ms of a beat is a T wave; when no beat came for 1.5 usual
+intervals, the highest peak that was passed over is looked at again with half the threshold.
+
+Everything is decided at a sample, never at the end of a chunk, so chunks of any length give the
+same beats. The whole state is two arrays and a ring of passed-over peaks.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cuda_kernels.errors import KernelInputError
+from cuda_kernels.jit import jit_inline, jit_serial
+
+Float64 = NDArray[np.float64]
+Int64 = NDArray[np.int64]
+
+# Places in the real-valued state.
+PEAK, VALLEY, HELD, LAST_HEIGHT, FLOOR = 0, 1, 2, 3, 4
+BEATS_AT, NOISE_AT, INTERVALS_AT, LEARNT_AT = 8, 16, 24, 32
+N_REAL = 40
+# Places in the integer state.
+NOW, PEAK_AT, HELD_AT, LAST_AT, RISING, N_PASSED, N_INTERVALS, DUE, TRIES, LEARN_UNTIL = range(10)
+N_BEATS, N_NOISE, USUAL = 10, 11, 12
+N_INTEGER = 13
+MEMORY = 8
+N_LEARN_PARTS = 4
+"""Thresholds start from the median of the highest peaks of this many parts of the learning time."""
+PASSED = 64
+"""Peaks kept for the second look; older ones are forgotten."""
+
+# Durations in samples, in the order that `timing` of `beat_scan` has them.
+REFRACTORY, T_WAVE, LONGEST_PEAK, LEARN, MEMORY_TIME = 0, 1, 2, 3, 4
+THRESHOLD_PART = 0.33
+SECOND_LOOK_PART = 0.5
+SECOND_LOOK_INTERVALS = 1.5
+EARLY_PART = 0.6
+FADE = 0.7
+"""After each second look without a beat, the next one, half an interval later, asks this much less."""
+
+
+@jit_inline
+def _median8(state: Float64, start: int) -> float:
+    ordered = np.sort(state[start : start + MEMORY])
+    return float(0.5 * (ordered[3] + ordered[4]))
+
+
+@jit_inline
+def _early_part(since: int, whole: Int64) -> float:
+    """How much more a peak must show that comes early: none after 0.75 usual intervals."""
+    if whole[USUAL] <= 0:
+        return 0.0
+    return float(EARLY_PART * max(0.0, 1.0 - since / (0.75 * whole[USUAL])))
+
+
+@jit_inline
+def _threshold(real: Float64, early_part: float) -> float:
+    noise = _median8(real, NOISE_AT)
+    level = noise + (THRESHOLD_PART + early_part) * (_median8(real, BEATS_AT) - noise)
+    return float(max(level, real[FLOOR]))
+
+
+@jit_inline
+def _set_due(real: Float64, whole: Int64) -> None:
+    """Say when to look a second time: 1.5 usual intervals after the last beat."""
+    if whole[N_INTERVALS] < 2:
+        whole[DUE] = -1
+        return
+    known = min(whole[N_INTERVALS], MEMORY)
+    usual = np.median(real[INTERVALS_AT : INTERVALS_AT + known])
+    whole[USUAL] = np.int64(usual)
+    wait = SECOND_LOOK_INTERVALS + 0.5 * whole[TRIES]
+    whole[DUE] = whole[LAST_AT] + np.int64(wait * usual)
+
+
+@jit_inline
+def _accept(
+    at: int, height: float, looked_twice: int, real: Float64, whole: Int64, beats: Int64, n: int
+) -> int:
+    """Take a peak as a beat: write it out, learn its height and interval."""
+    if whole[LAST_AT] >= 0:
+        real[INTERVALS_AT + whole[N_INTERVALS] % MEMORY] = at - whole[LAST_AT]
+        whole[N_INTERVALS] += 1
+    real[BEATS_AT + whole[N_BEATS] % MEMORY] = height
+    whole[N_BEATS] += 1
+    whole[LAST_AT] = at
+    real[LAST_HEIGHT] = height
+    whole[TRIES] = 0
+    beats[n, 0], beats[n, 1], beats[n, 2] = at, looked_twice, whole[NOW]
+    _set_due(real, whole)
+    return n + 1
+
+
+@jit_inline
+def _look_again(
+    before: int,
+    timing: Int64,
+    real: Float64,
+    whole: Int64,
+    passed: Int64,
+    heights: Float64,
+    beats: Int64,
+    n: int,
+) -> int:
+    """Take the highest passed-over peak between the last beat and ``before``, if high enough."""
+    best = -1
+    first = max(0, whole[N_PASSED] - PASSED)
+    oldest = max(whole[LAST_AT] + timing[T_WAVE], whole[NOW] - timing[MEMORY_TIME])
+    for k in range(first, whole[N_PASSED]):
+        slot = k % PASSED
+        if oldest <= passed[slot] <= before - timing[REFRACTORY] and (
+            best < 0 or heights[slot] > heights[best]
+        ):
+            best = slot
+    asked = SECOND_LOOK_PART * _threshold(real, 0.0) * FADE ** whole[TRIES]
+    asked = max(asked, real[FLOOR])
+    if best >= 0 and heights[best] > asked:
+        return _accept(passed[best], heights[best], 1, real, whole, beats, n)
+    whole[TRIES] = min(whole[TRIES] + 1, 6)
+    _set_due(real, whole)
+    if whole[DUE] >= 0 and whole[DUE] <= before:
+        whole[DUE] = before + 1
+    return n
+
+
+@jit_inline
+def _judge(
+    at: int,
+    height: float,
+    timing: Int64,
+    real: Float64,
+    whole: Int64,
+    passed: Int64,
+    heights: Float64,
+    beats: Int64,
+    n: int,
+) -> int:
+    """Beat, T wave or noise: what a peak is, once nothing higher can come within 200 ms."""
+    since = at - whole[LAST_AT]
+    if whole[LAST_AT] >= 0 and since < timing[REFRACTORY]:
+        return n
+    is_t_wave = (
+        whole[LAST_AT] >= 0 and since < timing[T_WAVE] and height < 0.5 * real[LAST_HEIGHT]
+    )
+    if height > _threshold(real, _early_part(since, whole)) and not is_t_wave:
+        if whole[DUE] >= 0 and at > whole[DUE]:  # a beat may lie hidden before this one
+            n = _look_again(at, timing, real, whole, passed, heights, beats, n)
+        return _accept(at, height, 0, real, whole, beats, n)
+    slot = whole[N_PASSED] % PASSED
+    passed[slot], heights[slot] = at, height
+    whole[N_PASSED] += 1
+    if not is_t_wave:
+        real[NOISE_AT + whole[N_NOISE] % MEMORY] = height
+        whole[N_NOISE] += 1
+    return n
+
+
+@jit_inline
+def _end_learning(
+    timing: Int64, real: Float64, whole: Int64, passed: Int64, heights: Float64, beats: Int64
+) -> int:
+    """Set the thresholds from the learning time, then judge its peaks in their order."""
+    highest = np.sort(real[LEARNT_AT : LEARNT_AT + N_LEARN_PARTS])
+    usual = np.median(highest[highest > 0.0]) if highest[-1] > 0.0 else 0.0
+    for k in range(MEMORY):
+        real[BEATS_AT + k], real[NOISE_AT + k] = usual, 0.1 * usual
+    whole[LEARN_UNTIL] = -1
+    waiting = min(whole[N_PASSED], PASSED)
+    at, height = passed[:waiting].copy(), heights[:waiting].copy()
+    whole[N_PASSED] = 0
+    n = 0
+    for k in range(waiting):
+        n = _judge(at[k], height[k], timing, real, whole, passed, heights, beats, n)
+    return n
+
+
+@jit_serial
+def _scan_kernel(
+    envelope: Float64,
+    timing: Int64,
+    real: Float64,
+    whole: Int64,
+    passed: Int64,
+    heights: Float64,
+    beats: Int64,
+) -> int:
+    n = 0
+    now = whole[NOW]
+    peak, valley, rising, peak_at = real[PEAK], real[VALLEY], whole[RISING], whole[PEAK_AT]
+    held_at = whole[HELD_AT]
+    for k in range(envelope.size):
+        e = envelope[k]
+        is_peak = False
+        if rising == 1:
+            if e > peak:
+                peak, peak_at = e, now
+            elif e < 0.5 * peak or now - peak_at > timing[LONGEST_PEAK]:
+                is_peak, rising, valley = True, 0, e
+        elif e < valley:
+            valley = e
+        elif e > 1.25 * valley:
+            rising, peak, peak_at = 1, e, now
+        if is_peak and (held_at < 0 or peak > real[HELD]):
+            # Nothing within 200 ms of a higher peak counts; a lower one before it is dropped.
+            held_at, real[HELD] = peak_at, peak
+        if held_at >= 0 and now - held_at >= timing[REFRACTORY]:
+            if whole[LEARN_UNTIL] >= 0:
+                if whole[N_PASSED] < PASSED:
+                    passed[whole[N_PASSED]], heights[whole[N_PASSED]] = held_at, real[HELD]
+                    whole[N_PASSED] += 1
+                start = whole[LEARN_UNTIL] - timing[LEARN]
+                part = (held_at - start) * N_LEARN_PARTS // timing[LEARN]
+                part = min(max(part, 0), N_LEARN_PARTS - 1)
+                real[LEARNT_AT + part] = max(real[LEARNT_AT + part], real[HELD])
+            else:
+                n = _judge(
+                    held_at, real[HELD], timing, real, whole, passed, heights, beats, n
+                )
+            held_at = -1
+        if whole[LEARN_UNTIL] >= 0 and now >= whole[LEARN_UNTIL]:
+            n = _end_learning(timing, real, whole, passed, heights, beats)
+        if whole[DUE] >= 0 and now >= whole[DUE] + timing[REFRACTORY]:
+            n = _look_again(
+                now - timing[REFRACTORY], timing, real, whole, passed, heights, beats, n
+            )
+        now += 1
+        whole[NOW] = now
+    real[PEAK], real[VALLEY], whole[RISING], whole[PEAK_AT] = peak, valley, rising, peak_at
+    whole[HELD_AT] = held_at
+    return n
+
+
+class BeatScan:
+    """The scan of one signal: its thresholds, its clock and the peaks it passed over.
+
+    Parameters
+    ----------
+    sampling_rate_hz : float
+        Of the envelope.
+    floor : float
+        Envelope height below which nothing is a beat, in the envelope's unit.
+    """
+
+    ARRAYS = ("real", "whole", "passed", "heights")
+
+    def __init__(self, *, sampling_rate_hz: float, floor: float) -> None:
+        seconds = np.array([0.2, 0.36, 0.15, 6.0, 8.0])
+        self.timing = np.rint(seconds * sampling_rate_hz).astype(np.int64)
+        self.real, self.whole = np.zeros(N_REAL), np.zeros(N_INTEGER, np.int64)
+        self.passed, self.heights = np.zeros(PASSED, np.int64), np.zeros(PASSED)
+        self.real[FLOOR] = floor
+        self.start(0, learn=True)
+
+    @property
+    def learning_ends_at(self) -> int:
+        """The sample at which learning ends, -1 when it has."""
+        return int(self.whole[LEARN_UNTIL])
+
+    def start(self, at: int, *, learn: bool) -> None:
+        """Begin at sample ``at`` after a gap: nothing before it is an interval or a peak.
+
+        With ``learn`` the thresholds are learnt anew, as at the start of a signal.
+        """
+        self.whole[[HELD_AT, LAST_AT, DUE]] = -1
+        self.whole[[RISING, N_PASSED, N_INTERVALS, TRIES, USUAL]] = 0
+        self.real[[PEAK, VALLEY, HELD, LAST_HEIGHT]] = 0.0
+        self.whole[NOW] = at
+        if learn:
+            self.whole[[N_BEATS, N_NOISE]] = 0
+            self.real[LEARNT_AT : LEARNT_AT + N_LEARN_PARTS] = 0.0
+            self.whole[LEARN_UNTIL] = at + self.timing[LEARN]
+
+    def push(self, envelope: Float64) -> Int64:
+        """Scan the next chunk of the envelope.
+
+        Returns
+        -------
+        (n_beats, 3) of int64
+            Sample of the envelope's peak, 1 where it was found at a second look, and the sample at
+            which it was decided; in the order of time.
+
+        Raises
+        ------
+        KernelInputError
+            The envelope is not float64 (n,).
+        """
+        if envelope.ndim != 1 or envelope.dtype != np.float64:
+            raise KernelInputError(f"envelope is {envelope.dtype} {envelope.shape}, not float64 (n,)")
+        # Decided beats lie at least the refractory time apart; those of the learning time come
+        # at once, and those of a second look may have waited for as long as peaks are kept.
+        most = len(envelope) // int(self.timing[REFRACTORY]) + 2 * PASSED
+        beats = np.zeros((most, 3), np.int64)
+        n = _scan_kernel(
+            envelope, self.timing, self.real, self.whole, self.passed, self.heights, beats
+        )
+        return beats[:n]
