@@ -22,9 +22,9 @@ Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 
 # Places in the real-valued state.
-PEAK, VALLEY, HELD, LAST_HEIGHT, FLOOR = 0, 1, 2, 3, 4
-BEATS_AT, NOISE_AT, INTERVALS_AT, LEARNT_AT = 8, 16, 24, 32
-N_REAL = 40
+PEAK, VALLEY, HELD, LAST_HEIGHT, FLOOR, LAST_SHARP = 0, 1, 2, 3, 4, 5
+BEATS_AT, NOISE_AT, INTERVALS_AT, LEARNT_AT, SHARP_AT = 8, 16, 24, 32, 40
+N_REAL = 48
 # Places in the integer state.
 NOW, PEAK_AT, HELD_AT, LAST_AT, RISING, N_PASSED, N_INTERVALS, DUE, TRIES, LEARN_UNTIL = range(10)
 N_BEATS, N_NOISE, USUAL = 10, 11, 12
@@ -36,11 +36,15 @@ PASSED = 64
 """Peaks kept for the second look; older ones are forgotten."""
 
 # Durations in samples, in the order that `timing` of `beat_scan` has them.
-REFRACTORY, T_WAVE, LONGEST_PEAK, LEARN, MEMORY_TIME = 0, 1, 2, 3, 4
+REFRACTORY, T_WAVE, LONGEST_PEAK, LEARN, MEMORY_TIME, REACH = 0, 1, 2, 3, 4, 5
 THRESHOLD_PART = 0.33
 SECOND_LOOK_PART = 0.5
 SECOND_LOOK_INTERVALS = 1.5
 EARLY_PART = 0.6
+"""How much more of that distance the earliest peak must show; none after 0.75 usual intervals."""
+BLUNT_PART, BLUNT_HEIGHT_PART = 0.25, 0.8
+"""A peak whose steepest slope is less than this part of the usual beat's is a P or T wave, unless
+it is nearly as high as a beat (a wide ectopic or paced one)."""
 FADE = 0.7
 """After each second look without a beat, the next one, half an interval later, asks this much less."""
 
@@ -81,16 +85,24 @@ def _set_due(real: Float64, whole: Int64) -> None:
 
 @jit_inline
 def _accept(
-    at: int, height: float, looked_twice: int, real: Float64, whole: Int64, beats: Int64, n: int
+    at: int,
+    height: float,
+    sharp: float,
+    looked_twice: int,
+    real: Float64,
+    whole: Int64,
+    beats: Int64,
+    n: int,
 ) -> int:
     """Take a peak as a beat: write it out, learn its height and interval."""
     if whole[LAST_AT] >= 0:
         real[INTERVALS_AT + whole[N_INTERVALS] % MEMORY] = at - whole[LAST_AT]
         whole[N_INTERVALS] += 1
     real[BEATS_AT + whole[N_BEATS] % MEMORY] = height
+    real[SHARP_AT + whole[N_BEATS] % MEMORY] = sharp
     whole[N_BEATS] += 1
     whole[LAST_AT] = at
-    real[LAST_HEIGHT] = height
+    real[LAST_HEIGHT], real[LAST_SHARP] = height, sharp
     whole[TRIES] = 0
     beats[n, 0], beats[n, 1], beats[n, 2] = at, looked_twice, whole[NOW]
     _set_due(real, whole)
@@ -105,6 +117,7 @@ def _look_again(
     whole: Int64,
     passed: Int64,
     heights: Float64,
+    sharps: Float64,
     beats: Int64,
     n: int,
 ) -> int:
@@ -121,7 +134,7 @@ def _look_again(
     asked = SECOND_LOOK_PART * _threshold(real, 0.0) * FADE ** whole[TRIES]
     asked = max(asked, real[FLOOR])
     if best >= 0 and heights[best] > asked:
-        return _accept(passed[best], heights[best], 1, real, whole, beats, n)
+        return _accept(passed[best], heights[best], sharps[best], 1, real, whole, beats, n)
     whole[TRIES] = min(whole[TRIES] + 1, 6)
     _set_due(real, whole)
     if whole[DUE] >= 0 and whole[DUE] <= before:
@@ -133,11 +146,13 @@ def _look_again(
 def _judge(
     at: int,
     height: float,
+    sharp: float,
     timing: Int64,
     real: Float64,
     whole: Int64,
     passed: Int64,
     heights: Float64,
+    sharps: Float64,
     beats: Int64,
     n: int,
 ) -> int:
@@ -146,14 +161,19 @@ def _judge(
     if whole[LAST_AT] >= 0 and since < timing[REFRACTORY]:
         return n
     is_t_wave = (
-        whole[LAST_AT] >= 0 and since < timing[T_WAVE] and height < 0.5 * real[LAST_HEIGHT]
+        whole[LAST_AT] >= 0
+        and since < timing[T_WAVE]
+        and (height < 0.5 * real[LAST_HEIGHT] or sharp < 0.5 * real[LAST_SHARP])
     )
-    if height > _threshold(real, _early_part(since, whole)) and not is_t_wave:
+    asked = _threshold(real, _early_part(since, whole))
+    if whole[N_BEATS] >= MEMORY and sharp < BLUNT_PART * _median8(real, SHARP_AT):
+        asked = max(asked, BLUNT_HEIGHT_PART * _median8(real, BEATS_AT))
+    if height > asked and not is_t_wave:
         if whole[DUE] >= 0 and at > whole[DUE]:  # a beat may lie hidden before this one
-            n = _look_again(at, timing, real, whole, passed, heights, beats, n)
-        return _accept(at, height, 0, real, whole, beats, n)
+            n = _look_again(at, timing, real, whole, passed, heights, sharps, beats, n)
+        return _accept(at, height, sharp, 0, real, whole, beats, n)
     slot = whole[N_PASSED] % PASSED
-    passed[slot], heights[slot] = at, height
+    passed[slot], heights[slot], sharps[slot] = at, height, sharp
     whole[N_PASSED] += 1
     if not is_t_wave:
         real[NOISE_AT + whole[N_NOISE] % MEMORY] = height
@@ -163,7 +183,13 @@ def _judge(
 
 @jit_inline
 def _end_learning(
-    timing: Int64, real: Float64, whole: Int64, passed: Int64, heights: Float64, beats: Int64
+    timing: Int64,
+    real: Float64,
+    whole: Int64,
+    passed: Int64,
+    heights: Float64,
+    sharps: Float64,
+    beats: Int64,
 ) -> int:
     """Set the thresholds from the learning time, then judge its peaks in their order."""
     highest = np.sort(real[LEARNT_AT : LEARNT_AT + N_LEARN_PARTS])
@@ -172,22 +198,27 @@ def _end_learning(
         real[BEATS_AT + k], real[NOISE_AT + k] = usual, 0.1 * usual
     whole[LEARN_UNTIL] = -1
     waiting = min(whole[N_PASSED], PASSED)
-    at, height = passed[:waiting].copy(), heights[:waiting].copy()
+    at, height, sharp = passed[:waiting].copy(), heights[:waiting].copy(), sharps[:waiting].copy()
     whole[N_PASSED] = 0
     n = 0
     for k in range(waiting):
-        n = _judge(at[k], height[k], timing, real, whole, passed, heights, beats, n)
+        n = _judge(
+            at[k], height[k], sharp[k], timing, real, whole, passed, heights, sharps, beats, n
+        )
     return n
 
 
 @jit_serial
 def _scan_kernel(
     envelope: Float64,
+    steepness: Float64,
     timing: Int64,
     real: Float64,
     whole: Int64,
     passed: Int64,
     heights: Float64,
+    sharps: Float64,
+    ring: Float64,
     beats: Int64,
 ) -> int:
     n = 0
@@ -196,6 +227,7 @@ def _scan_kernel(
     held_at = whole[HELD_AT]
     for k in range(envelope.size):
         e = envelope[k]
+        ring[now % ring.size] = steepness[k]
         is_peak = False
         if rising == 1:
             if e > peak:
@@ -210,9 +242,13 @@ def _scan_kernel(
             # Nothing within 200 ms of a higher peak counts; a lower one before it is dropped.
             held_at, real[HELD] = peak_at, peak
         if held_at >= 0 and now - held_at >= timing[REFRACTORY]:
+            sharp = 0.0
+            for back in range(held_at - timing[REACH], held_at + 1):
+                sharp = max(sharp, ring[back % ring.size])
             if whole[LEARN_UNTIL] >= 0:
                 if whole[N_PASSED] < PASSED:
-                    passed[whole[N_PASSED]], heights[whole[N_PASSED]] = held_at, real[HELD]
+                    slot = whole[N_PASSED]
+                    passed[slot], heights[slot], sharps[slot] = held_at, real[HELD], sharp
                     whole[N_PASSED] += 1
                 start = whole[LEARN_UNTIL] - timing[LEARN]
                 part = (held_at - start) * N_LEARN_PARTS // timing[LEARN]
@@ -220,14 +256,24 @@ def _scan_kernel(
                 real[LEARNT_AT + part] = max(real[LEARNT_AT + part], real[HELD])
             else:
                 n = _judge(
-                    held_at, real[HELD], timing, real, whole, passed, heights, beats, n
+                    held_at,
+                    real[HELD],
+                    sharp,
+                    timing,
+                    real,
+                    whole,
+                    passed,
+                    heights,
+                    sharps,
+                    beats,
+                    n,
                 )
             held_at = -1
         if whole[LEARN_UNTIL] >= 0 and now >= whole[LEARN_UNTIL]:
-            n = _end_learning(timing, real, whole, passed, heights, beats)
+            n = _end_learning(timing, real, whole, passed, heights, sharps, beats)
         if whole[DUE] >= 0 and now >= whole[DUE] + timing[REFRACTORY]:
             n = _look_again(
-                now - timing[REFRACTORY], timing, real, whole, passed, heights, beats, n
+                now - timing[REFRACTORY], timing, real, whole, passed, heights, sharps, beats, n
             )
         now += 1
         whole[NOW] = now
@@ -245,15 +291,19 @@ class BeatScan:
         Of the envelope.
     floor : float
         Envelope height below which nothing is a beat, in the envelope's unit.
+    reach_s : float
+        How far before the envelope's peak the steepest slope of the same wave may lie.
     """
 
-    ARRAYS = ("real", "whole", "passed", "heights")
+    ARRAYS = ("real", "whole", "passed", "heights", "sharps", "ring")
 
-    def __init__(self, *, sampling_rate_hz: float, floor: float) -> None:
-        seconds = np.array([0.2, 0.36, 0.15, 6.0, 8.0])
+    def __init__(self, *, sampling_rate_hz: float, floor: float, reach_s: float) -> None:
+        seconds = np.array([0.2, 0.36, 0.15, 6.0, 8.0, reach_s])
         self.timing = np.rint(seconds * sampling_rate_hz).astype(np.int64)
         self.real, self.whole = np.zeros(N_REAL), np.zeros(N_INTEGER, np.int64)
-        self.passed, self.heights = np.zeros(PASSED, np.int64), np.zeros(PASSED)
+        self.passed = np.zeros(PASSED, np.int64)
+        self.heights, self.sharps = np.zeros(PASSED), np.zeros(PASSED)
+        self.ring = np.zeros(int(2 * self.timing[REFRACTORY] + self.timing[REACH]) + 2)
         self.real[FLOOR] = floor
         self.start(0, learn=True)
 
@@ -269,15 +319,16 @@ class BeatScan:
         """
         self.whole[[HELD_AT, LAST_AT, DUE]] = -1
         self.whole[[RISING, N_PASSED, N_INTERVALS, TRIES, USUAL]] = 0
-        self.real[[PEAK, VALLEY, HELD, LAST_HEIGHT]] = 0.0
+        self.real[[PEAK, VALLEY, HELD, LAST_HEIGHT, LAST_SHARP]] = 0.0
+        self.ring[:] = 0.0
         self.whole[NOW] = at
         if learn:
             self.whole[[N_BEATS, N_NOISE]] = 0
             self.real[LEARNT_AT : LEARNT_AT + N_LEARN_PARTS] = 0.0
             self.whole[LEARN_UNTIL] = at + self.timing[LEARN]
 
-    def push(self, envelope: Float64) -> Int64:
-        """Scan the next chunk of the envelope.
+    def push(self, envelope: Float64, steepness: Float64) -> Int64:
+        """Scan the next chunk of the envelope, with the lead's own slope at the same samples.
 
         Returns
         -------
@@ -288,15 +339,25 @@ class BeatScan:
         Raises
         ------
         KernelInputError
-            The envelope is not float64 (n,).
+            The two are not float64 (n,) of one length.
         """
-        if envelope.ndim != 1 or envelope.dtype != np.float64:
-            raise KernelInputError(f"envelope is {envelope.dtype} {envelope.shape}, not float64 (n,)")
+        for array in (envelope, steepness):
+            if array.shape != (len(envelope),) or array.dtype != np.float64:
+                raise KernelInputError(f"{array.dtype} {array.shape} is not float64 (n,)")
         # Decided beats lie at least the refractory time apart; those of the learning time come
         # at once, and those of a second look may have waited for as long as peaks are kept.
         most = len(envelope) // int(self.timing[REFRACTORY]) + 2 * PASSED
         beats = np.zeros((most, 3), np.int64)
         n = _scan_kernel(
-            envelope, self.timing, self.real, self.whole, self.passed, self.heights, beats
+            envelope,
+            steepness,
+            self.timing,
+            self.real,
+            self.whole,
+            self.passed,
+            self.heights,
+            self.sharps,
+            self.ring,
+            beats,
         )
         return beats[:n]

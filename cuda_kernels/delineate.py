@@ -84,9 +84,7 @@ def _extreme(smooth: Float64, first: int, last: int, level0: float, level1: floa
 
 
 @jit_serial
-def _delineate_kernel(
-    lead: Float64, beat: int, rate_hz: float, rr_s: float, found: Int64
-) -> None:
+def _delineate_kernel(lead: Float64, beat: int, rate_hz: float, rr_s: float, found: Int64) -> None:
     found[:] = -1
     n = lead.size
     fine, coarse = np.empty(n), np.empty(n)

@@ -250,9 +250,7 @@ def _calibration(
         )
 
     if parts is None or not math.isfinite(gain) or gain <= 0:
-        raise refuse(
-            "gain", text, "a number above 0", "write the recorder's gain; none is assumed"
-        )
+        raise refuse("gain", text, "a number above 0", "write the recorder's gain; none is assumed")
     took = parts[2] is None or parts[3] is None
     advice = (
         "write it into the header, or accept the format's own defaults (unit mV, baseline = ADC "

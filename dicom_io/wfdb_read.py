@@ -186,7 +186,10 @@ def _channels(
                 gain_per_unit=line.gain,
                 rails=None
                 if half == 0
-                else ((rails[0] - line.baseline) / line.gain, (rails[1] - line.baseline) / line.gain),
+                else (
+                    (rails[0] - line.baseline) / line.gain,
+                    (rails[1] - line.baseline) / line.gain,
+                ),
             )
         )
     return tuple(channels)

@@ -27,6 +27,8 @@ WINDOW_S = 0.12
 LOWEST_SLOPE_MV_PER_S = 1.2
 """Mean slope below which nothing is a beat: that of a QRS complex of 0.1 mV. IEC 60601-2-27 asks
 monitors not to count complexes of 0.15 mV or less."""
+STEEP_S = 0.02
+"""The lead's own slope is averaged over this long, to tell a QRS complex from a T or P wave."""
 PLACE_S = 0.06
 HISTORY_S = 16.0
 RELEARN_AFTER_S = 10.0
@@ -71,11 +73,14 @@ class BeatDetector:
         self.rate_hz = sampling_rate_hz
         self._sos = design.butter(2, BAND_HZ, btype="band", fs=sampling_rate_hz, output="sos")
         self._window = max(1, round(WINDOW_S * sampling_rate_hz))
+        self._lead_window = max(1, round(STEEP_S * sampling_rate_hz))
         centre_hz = float(np.sqrt(BAND_HZ[0] * BAND_HZ[1]))
         _, delay = design.group_delay(design.sos2tf(self._sos), w=[centre_hz], fs=sampling_rate_hz)
         self._delay = round(float(delay[0])) + DERIVATIVE_DELAY_SAMPLES + self._window // 2
         self._scan = BeatScan(
-            sampling_rate_hz=sampling_rate_hz, floor=LOWEST_SLOPE_MV_PER_S / sampling_rate_hz
+            sampling_rate_hz=sampling_rate_hz,
+            floor=LOWEST_SLOPE_MV_PER_S / sampling_rate_hz,
+            reach_s=(self._delay + self._window // 2) / sampling_rate_hz,
         )
         self.history = History(round(HISTORY_S * sampling_rate_hz) + BLOCK_SAMPLES)
         self._last_sample = -1
@@ -91,6 +96,8 @@ class BeatDetector:
         self._filter = np.zeros((len(self._sos), 2))
         self._memory, self._ring = np.zeros(5), np.zeros(self._window)
         self._place = np.zeros(1, np.int64)
+        self._lead_memory, self._lead_ring = np.zeros(5), np.zeros(self._lead_window)
+        self._lead_place = np.zeros(1, np.int64)
         self._first: float | None = None
         self.history.restart(at)
         self._scan.start(at, learn=learn)
@@ -103,7 +110,7 @@ class BeatDetector:
             if self._first is None:
                 self._first = float(block[0])
             self.history.push(block)
-            found += self._placed(self._scan.push(self._envelope(block)))
+            found += self._placed(self._scanned(block))
         return found
 
     def gap(self, n_missing: int) -> list[FoundBeat]:
@@ -128,18 +135,20 @@ class BeatDetector:
         last = self.history.between(self.now - 1, self.now)
         wait = max(self._scan.learning_ends_at - self.now, 0) + round(self.rate_hz)
         held = np.full(wait, last[0])
-        found = self._placed(self._scan.push(self._envelope(held)), before=self.now)
+        found = self._placed(self._scanned(held), before=self.now)
         return [beat for beat in found if beat.sample < self.now]
 
-    def _envelope(self, block: Float64) -> Float64:
+    def _scanned(self, block: Float64) -> NDArray[np.int64]:
+        """Return the peaks that are decided by the end of this block."""
         self._gap_began_at = -1
         assert self._first is not None
-        filtered = sos_filter(self._sos, block - self._first, self._filter)
-        return slope_envelope(filtered, self._memory, self._ring, self._place)
+        lead = block - self._first
+        filtered = sos_filter(self._sos, lead, self._filter)
+        envelope = slope_envelope(filtered, self._memory, self._ring, self._place)
+        steepness = slope_envelope(lead, self._lead_memory, self._lead_ring, self._lead_place)
+        return self._scan.push(envelope, steepness)
 
-    def _placed(
-        self, decided: NDArray[np.int64], before: int | None = None
-    ) -> list[FoundBeat]:
+    def _placed(self, decided: NDArray[np.int64], before: int | None = None) -> list[FoundBeat]:
         """Move each decided peak to the highest excursion of the lead near it."""
         found = []
         reach = round(PLACE_S * self.rate_hz)
@@ -172,6 +181,9 @@ class BeatDetector:
             "memory": self._memory.copy(),
             "ring": self._ring.copy(),
             "place": self._place.copy(),
+            "lead_memory": self._lead_memory.copy(),
+            "lead_ring": self._lead_ring.copy(),
+            "lead_place": self._lead_place.copy(),
             **nested("scan", {k: getattr(self._scan, k).copy() for k in BeatScan.ARRAYS}),
             **nested("history", self.history.state(round(HISTORY_S * self.rate_hz))),
         }
@@ -183,6 +195,8 @@ class BeatDetector:
         self._last_sample, self._gap_began_at = int(last), int(gap)
         self._filter, self._memory = state["filter"], state["memory"]
         self._ring, self._place = state["ring"], state["place"]
+        self._lead_memory, self._lead_ring = state["lead_memory"], state["lead_ring"]
+        self._lead_place = state["lead_place"]
         for name, array in under("scan", state).items():
             setattr(self._scan, name, array)
         self.history.restore(under("history", state))
