@@ -20,7 +20,7 @@ Int64 = NDArray[np.int64]
 
 P_ONSET, P_PEAK, QRS_ONSET, QRS_OFFSET, T_PEAK, T_OFFSET = range(6)
 FIELDS = 6
-SLOPE_PART = 0.08
+SLOPE_PART = 0.06
 """The complex ends where the slope falls below this part of its steepest."""
 LOWEST_P_MV, LOWEST_T_MV = 0.03, 0.05
 """Waves lower than this are not measured."""
@@ -51,24 +51,27 @@ def _edge(slope: Float64, start: int, step: int, limit: float, quiet: int, furth
 
 
 @jit_inline
-def _tangent_foot(smooth: Float64, peak: int, last: int, level: float) -> int:
-    """Where the steepest tangent between ``peak`` and ``last`` meets ``level``; -1 if beyond."""
+def _tangent_foot(smooth: Float64, peak: int, last: int, level: float, rest: int) -> int:
+    """Where the steepest tangent from ``peak`` towards ``last`` meets the level that follows it.
+
+    That level is where the flank has come to rest: ``rest`` samples with less than 0.15 of its
+    steepest slope. -1 where it never does before ``last``.
+    """
     step = 1 if last > peak else -1
     sign = 1.0 if smooth[peak] > level else -1.0
-    steepest, at = 0.0, -1
+    steepest, at, calm = 0.0, -1, 0
     n = peak
     while n != last:
         fall = sign * (smooth[n] - smooth[n + step])
         if fall > steepest:
-            steepest, at = fall, n
+            steepest, at, calm = fall, n, 0
+        else:
+            calm = calm + 1 if fall < 0.15 * steepest else 0
         n += step
-    if at < 0:
-        return -1
-    height = sign * (0.5 * (smooth[at] + smooth[at + step]) - level)
-    foot = at + step * 0.5 + step * height / steepest
-    if (last - foot) * step < 0.0:
-        return -1
-    return int(np.rint(foot))
+        if calm >= rest and sign * (smooth[n] - level) < 0.5 * sign * (smooth[peak] - level):
+            height = sign * (0.5 * (smooth[at] + smooth[at + step]) - smooth[n])
+            return int(np.rint(at + step * 0.5 + step * height / steepest))
+    return -1
 
 
 @jit_inline
@@ -121,15 +124,16 @@ def _find_t(
 ) -> None:
     level = coarse[max(0, onset - int(0.016 * rate_hz))]
     first = offset + int(0.06 * rate_hz)
-    last = beat + int(min(0.6, 0.65 * rr_s) * rate_hz)
-    if last >= coarse.size or last - first < int(0.1 * rate_hz):
+    last = beat + int(min(0.6, 0.7 * rr_s) * rate_hz)
+    furthest = beat + int(min(0.45, 0.5 * rr_s) * rate_hz)
+    if last >= coarse.size or furthest - first < int(0.1 * rate_hz):
         return
-    peak = _extreme(coarse, first, last, level, level)
+    peak = _extreme(coarse, first, furthest, level, level)
     edge = int(0.02 * rate_hz)
-    if peak < first + 1 or peak > last - edge or abs(coarse[peak] - level) < LOWEST_T_MV:
+    if peak < first + 1 or peak > furthest - edge or abs(coarse[peak] - level) < LOWEST_T_MV:
         return
     found[T_PEAK] = peak
-    found[T_OFFSET] = _tangent_foot(coarse, peak, last, level)
+    found[T_OFFSET] = _tangent_foot(coarse, peak, last, level, edge)
 
 
 @jit_inline
@@ -146,7 +150,9 @@ def _find_p(coarse: Float64, onset: int, rate_hz: float, rr_s: float, found: Int
     if abs(coarse[peak] - level) < LOWEST_P_MV:
         return
     found[P_PEAK] = peak
-    found[P_ONSET] = _tangent_foot(coarse, peak, first, coarse[first])
+    found[P_ONSET] = _tangent_foot(
+        coarse, peak, max(0, first - int(0.06 * rate_hz)), level, int(0.02 * rate_hz)
+    )
 
 
 def delineate(lead_mv: Float64, beat: int, *, sampling_rate_hz: float, rr_s: float) -> Int64:
