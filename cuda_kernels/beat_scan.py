@@ -46,7 +46,7 @@ BLUNT_PART, BLUNT_HEIGHT_PART = 0.25, 0.8
 """A peak whose steepest slope is less than this part of the usual beat's is a P or T wave, unless
 it is nearly as high as a beat (a wide ectopic or paced one)."""
 FADE = 0.7
-"""After each second look without a beat, the next one, half an interval later, asks this much less."""
+"""After a second look without a beat, the next, half an interval later, asks this much less."""
 
 
 @jit_inline

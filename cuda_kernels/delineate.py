@@ -1,9 +1,9 @@
 """Where the waves of one heart beat begin and end: P, QRS and T in one ECG lead.
 
 The QRS complex is where the slope stays above a part of its steepest; P begins and T ends where the
-tangent at the steepest point of their outer flank meets the level around them (the tangent method,
+tangent at the steepest point of their outer flank meets the level behind it (the tangent method,
 Lepeschkin and Surawicz, Circulation 1952;6:378-388). Every result is an index into the excerpt, or
--1 where the wave is not there or runs past the excerpt. Only the excerpt counts, so the same excerpt
+-1 where the wave is not there or runs past the excerpt. Only the excerpt counts, so the same one
 gives the same bits.
 """
 

@@ -1,4 +1,4 @@
-"""Mean absolute slope over a short moving window: high where a signal is steep, as in a QRS complex.
+"""Mean absolute slope over a short moving window: high where a signal is steep, as in a QRS.
 
 The derivative is the five-point one of Pan and Tompkins (IEEE Trans Biomed Eng 1985;32:230-236),
 in units per sample; the mean is taken over the last ``window`` samples. State is kept between
@@ -26,7 +26,8 @@ def slope_envelope_reference(signal: Float64, window: int) -> Float64:
     x = np.concatenate([np.zeros(4), signal])
     slope = np.abs(2 * x[4:] + x[3:-1] - x[1:-3] - 2 * x[:-4]) / 8.0
     padded = np.concatenate([np.zeros(window - 1), slope])
-    return np.lib.stride_tricks.sliding_window_view(padded, window).mean(axis=1)
+    mean: Float64 = np.lib.stride_tricks.sliding_window_view(padded, window).mean(axis=1)
+    return mean
 
 
 @jit_serial

@@ -13,6 +13,7 @@ from pydicom.errors import InvalidDicomError
 
 from dicom_io.recording import (
     Channel,
+    Float64,
     Recording,
     SignalLimits,
     check_names,
@@ -129,7 +130,7 @@ def _channels(path: Path, group: Dataset, limits: SignalLimits) -> tuple[Channel
 
 
 def _channel(
-    path: Path, number: int, definition: Dataset, stored: np.ndarray, rate_hz: float
+    path: Path, number: int, definition: Dataset, stored: Float64, rate_hz: float
 ) -> Channel:
     """Calibrate one channel: stored value x sensitivity x correction + baseline (C.10.9.1.4)."""
     name = _name(path, number, definition)

@@ -100,7 +100,8 @@ def read_header(path: Path, *, accept_defaults: bool, limits: SignalLimits) -> W
     n_frames = int(first[3]) if len(first) > 3 and first[3].isdigit() else None
     if n_segments:
         segments = _segments(path, lines[1:], n_segments, limits)
-        signals, took = (), False
+        signals: tuple[SignalLine, ...] = ()
+        took = False
     else:
         if len(lines) - 1 < int(first[1]):
             raise SignalFormatError(
@@ -201,7 +202,7 @@ def _signal(path: Path, number: int, line: str, accept_defaults: bool) -> tuple[
             do="convert the signal file (xform)",
         )
     numbers = [_whole(path, name, text) for text in parts[3:8]]
-    resolution, zero = (numbers + [0, 0])[:2]
+    resolution, zero = [*numbers, 0, 0][:2]
     gain, baseline, unit, took = _calibration(
         path, name, parts[2] if len(parts) > 2 else "", zero, len(numbers) > 1, accept_defaults
     )

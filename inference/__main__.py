@@ -12,7 +12,7 @@ from typing import Annotated, NoReturn
 import typer
 from typer.exceptions import TyperException
 
-from inference.commands import demo, evaluate, keys, models, run, serve, train
+from inference.commands import demo, evaluate, keys, models, run, serve, signal, train
 from inference.commands.failures import EXIT_USAGE, exit_code_and_line
 
 app = typer.Typer(
@@ -24,6 +24,7 @@ app = typer.Typer(
 )
 
 app.command("run")(run.run)
+app.command("signal")(signal.signal)
 app.command("serve")(serve.serve)
 app.command("demo")(demo.demo)
 app.command("train")(train.train)

@@ -65,8 +65,8 @@ def choose_lead(recording: Recording, name: str | None = None) -> Channel:
         channel = recording.channel(name)
         if channel.unit not in MILLIVOLTS:
             raise RefusedError(
-                f"{recording.record}: channel {channel.name} is in {channel.unit}; beats are looked "
-                "for in an ECG lead, in V, mV, uV or nV"
+                f"{recording.record}: channel {channel.name} is in {channel.unit}; beats are "
+                "found in an ECG lead, in V, mV, uV or nV"
             )
         return channel
     if not volts:

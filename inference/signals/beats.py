@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,7 +71,7 @@ class BeatStream:
         is_missing = np.isnan(samples_mv)
         edges = np.flatnonzero(is_missing[1:] != is_missing[:-1]) + 1
         bounds = [0, *edges.tolist(), len(samples_mv)]
-        for first, last in zip(bounds[:-1], bounds[1:], strict=True):
+        for first, last in pairwise(bounds):
             if first == last:
                 continue
             if is_missing[first]:

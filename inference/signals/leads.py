@@ -21,7 +21,7 @@ swapped, or a heart on the right: in either case a person looks first."""
 
 
 def lead_reasons(recording: Recording, beats_s: list[float]) -> list[str]:
-    """Return why the leads cannot be what their names say; empty where nothing speaks against it."""
+    """Return why the leads cannot be what their names say; empty where they can."""
     leads = {
         channel.name.casefold(): channel
         for channel in recording.channels
@@ -50,7 +50,7 @@ def _einthoven(leads: dict[str, Channel]) -> list[str]:
 
 
 def _usual_beat(channel: Channel, beats_s: list[float]) -> Float64 | None:
-    """Return the median of many beats less its level, (n_samples,) in mV; the beat lies at 0.3 s."""
+    """Return the median of many beats less its level, (n_samples,) in mV; the beat is at 0.3 s."""
     rate_hz = channel.sampling_rate_hz
     before, after = round(BEFORE_S * rate_hz), round(AFTER_S * rate_hz)
     at = np.rint(np.array(beats_s[:: max(1, len(beats_s) // MANY_BEATS)]) * rate_hz).astype(int)
