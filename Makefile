@@ -51,6 +51,12 @@ chaos: setup  ## kill -9 at 50 random points while 20 studies are sent
 bench: setup  ## measure against the plain MONAI way; results under benchmarks/results/
 	@$(BIN)/python -m benchmarks.end_to_end
 
+RECORDS ?= ../shared/data/signals/mitdb
+.PHONY: bench-beats
+bench-beats: setup  ## beats beside XQRS and neurokit2 (RECORDS=folder of WFDB records with .atr)
+	@$(BIN)/pip install --quiet --disable-pip-version-check -c requirements.lock neurokit2
+	@$(BIN)/python -m benchmarks.beats "$(RECORDS)"
+
 .PHONY: serve
 serve: setup  ## the whole service on loopback
 	@$(BIN)/clinfer serve

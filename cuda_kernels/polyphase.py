@@ -69,7 +69,9 @@ class PolyphaseResampler:
             )
         common = math.gcd(int(rate_in_hz), int(rate_out_hz))
         self.up, self.down = int(rate_out_hz) // common, int(rate_in_hz) // common
-        if taps is None:
+        if taps is None and self.up == self.down:
+            taps = np.ones(1)  # the same rate
+        elif taps is None:
             widest = max(self.up, self.down)
             n_taps = 2 * 10 * widest + 1
             taps = design.firwin(n_taps, 1.0 / widest, window=("kaiser", 5.0)) * self.up
