@@ -66,9 +66,11 @@ def _scan_kernel(
     now = whole[NOW]
     peak, valley, rising, peak_at = real[PEAK], real[VALLEY], whole[RISING], whole[PEAK_AT]
     held_at = whole[HELD_AT]
+    slot_now = now % ring.size
     for k in range(envelope.size):
         e = envelope[k]
-        ring[now % ring.size] = steepness[k]
+        ring[slot_now] = steepness[k]
+        slot_now = slot_now + 1 if slot_now + 1 < ring.size else 0
         is_peak = False
         if rising == 1:
             if e > peak:
@@ -121,6 +123,64 @@ def _scan_kernel(
     real[PEAK], real[VALLEY], whole[RISING], whole[PEAK_AT] = peak, valley, rising, peak_at
     whole[HELD_AT] = held_at
     return n
+
+
+@jit_serial
+def _place_kernel(
+    lead: Float64, first: int, decided: Int64, delay: int, reach: int, end: int, out: Int64
+) -> int:
+    n, last_out = 0, out[0, 0]
+    for k in range(decided.shape[0]):
+        centre = max(decided[k, 0] - delay, first)
+        if centre >= end:
+            continue
+        begin = max(centre - reach, first)
+        # Only samples that had come when the beat was decided, whatever came with them.
+        stop = min(centre + reach + 1, min(decided[k, 2], end))
+        if stop <= begin:
+            continue
+        level = 0.5 * (lead[begin - first] + lead[stop - 1 - first])
+        best, at = -1.0, begin
+        for sample in range(begin, stop):
+            away = abs(lead[sample - first] - level)
+            if away > best:
+                best, at = away, sample
+        if at <= last_out:
+            continue
+        last_out = at
+        out[n, 0], out[n, 1], out[n, 2] = at, decided[k, 1], decided[k, 2]
+        n += 1
+    return n
+
+
+def place_beats(
+    lead: Float64, first: int, decided: Int64, *, delay: int, reach: int, after: int, end: int
+) -> Int64:
+    """Move each decided peak to the highest excursion of the lead within ``reach`` samples of it.
+
+    Parameters
+    ----------
+    lead : (n_samples,)
+        The lead from sample ``first`` on.
+    first : int
+        Number of its first sample.
+    decided : (n_beats, 3)
+        As `BeatScan.push` returns them.
+    delay : int
+        How many samples the envelope lags.
+    reach : int
+        How far the excursion may lie from the peak.
+    after, end : int
+        Beats at or before ``after``, or at ``end`` or later, are left out.
+
+    Returns
+    -------
+    (n, 3) of int64
+        As ``decided``, with the beat's own sample.
+    """
+    out = np.empty((len(decided) + 1, 3), np.int64)
+    out[0, 0] = after
+    return out[: _place_kernel(lead, first, decided, delay, reach, end, out)]
 
 
 class BeatScan:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import signal as design
 
-from cuda_kernels.beat_scan import BeatScan
+from cuda_kernels.beat_scan import BeatScan, place_beats
 from cuda_kernels.slope_envelope import DERIVATIVE_DELAY_SAMPLES, slope_envelope
 from cuda_kernels.sos_filter import sos_filter
 from inference.domain.errors import RefusedError
@@ -135,8 +135,7 @@ class BeatDetector:
         last = self.history.between(self.now - 1, self.now)
         wait = max(self._scan.learning_ends_at - self.now, 0) + round(self.rate_hz)
         held = np.full(wait, last[0])
-        found = self._placed(self._scanned(held), before=self.now)
-        return [beat for beat in found if beat.sample < self.now]
+        return self._placed(self._scanned(held))
 
     def _scanned(self, block: Float64) -> NDArray[np.int64]:
         """Return the peaks that are decided by the end of this block."""
@@ -148,28 +147,23 @@ class BeatDetector:
         steepness = slope_envelope(lead, self._lead_memory, self._lead_ring, self._lead_place)
         return self._scan.push(envelope, steepness)
 
-    def _placed(self, decided: NDArray[np.int64], before: int | None = None) -> list[FoundBeat]:
+    def _placed(self, decided: NDArray[np.int64]) -> list[FoundBeat]:
         """Move each decided peak to the highest excursion of the lead near it."""
-        found = []
-        reach = round(PLACE_S * self.rate_hz)
-        for peak, looked_twice, decided_at in decided.tolist():
-            centre = max(peak - self._delay, self.history.begin)
-            if before is not None and centre >= before:
-                continue
-            # Only samples that had come when the beat was decided, whatever came with them.
-            first = max(centre - reach, self.history.begin)
-            near = self.history.between(first, min(centre + reach + 1, decided_at))
-            if not len(near):
-                continue
-            level = 0.5 * (near[0] + near[-1])
-            sample = first + int(np.abs(near - level).argmax())
-            if sample <= self._last_sample:
-                continue
-            self._last_sample = sample
-            found.append(
-                FoundBeat(sample=sample, decided_at=decided_at, looked_twice=bool(looked_twice))
-            )
-        return found
+        placed = place_beats(
+            self.history.view(),
+            self.history.begin,
+            decided,
+            delay=self._delay,
+            reach=round(PLACE_S * self.rate_hz),
+            after=self._last_sample,
+            end=self.now,
+        ).tolist()
+        if placed:
+            self._last_sample = placed[-1][0]
+        return [
+            FoundBeat(sample=sample, decided_at=decided_at, looked_twice=bool(looked_twice))
+            for sample, looked_twice, decided_at in placed
+        ]
 
     def state(self) -> State:
         """Return what a restart needs to go on with the very same beats."""

@@ -55,6 +55,10 @@ class History:
         offset = self._size - self.end
         return self._buffer[first + offset : last + offset].copy()
 
+    def view(self) -> Float64:
+        """Return the samples from ``begin`` on, without a copy; good until the next push."""
+        return self._buffer[self._size - (self.end - self.begin) : self._size]
+
     def state(self, n_samples: int) -> State:
         """Return the last ``n_samples``, which is what a restart needs."""
         samples = self.between(self.end - n_samples, self.end)

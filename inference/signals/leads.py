@@ -10,8 +10,8 @@ from dicom_io.signal_units import MILLIVOLTS
 
 Float64 = NDArray[np.float64]
 
-EINTHOVEN_MV = 0.1
-"""How far I + III may lie from II, as the median over the record."""
+EINTHOVEN_MV, EINTHOVEN_PART = 0.05, 0.25
+"""How far I + III may vary around II (standard deviation), in mV and as a part of II's own."""
 BEFORE_S, AFTER_S = 0.3, 0.45
 MANY_BEATS = 40
 """The usual beat is the median of this many, spread over the record."""
@@ -42,11 +42,12 @@ def _einthoven(leads: dict[str, Channel]) -> list[str]:
     if not len(one) == len(two) == len(three):
         return []
     rest = one + three - two
-    away_mv = float(np.nanmedian(np.abs(rest - np.nanmedian(rest))))
-    size_mv = float(np.nanmedian(np.abs(two - np.nanmedian(two))))
-    if away_mv <= EINTHOVEN_MV and away_mv <= max(0.5 * size_mv, 0.02):
+    away_mv, size_mv = float(np.nanstd(rest)), float(np.nanstd(two))
+    if away_mv <= max(EINTHOVEN_MV, EINTHOVEN_PART * size_mv):
         return []
-    return [f"leads: I + III is not II (median {away_mv:.2f} mV apart); limb leads are swapped"]
+    return [
+        f"leads: I + III is not II ({away_mv:.2f} mV apart); limb leads are swapped or misnamed"
+    ]
 
 
 def _usual_beat(channel: Channel, beats_s: list[float]) -> Float64 | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import edfio
 import numpy as np
 import pydicom
 import pytest
@@ -195,3 +196,31 @@ def test_real_records(shared_data: Path) -> None:
     record = read_recording(signals / "ptbdb" / "s0010_re", accept_wfdb_defaults=True)
     assert [len(record.channels), record.channels[0].sampling_rate_hz] == [15, 1000.0]
     assert "accepted on request" in record.notes[0]
+
+
+def edf_with_pauses(path: Path, starts_s: list[int]) -> Path:
+    """Write EDF+D whose 1 s records begin at these seconds (one digit each)."""
+    lead = LEAD[: 250 * len(starts_s)]
+    signal = edfio.EdfSignal(
+        lead, 250, label="II", physical_dimension="mV", physical_range=(-5.0, 5.0)
+    )
+    edf = edfio.Edf([signal], annotations=[edfio.EdfAnnotation(0, None, "x")])
+    edf.update_data_record_duration(1)
+    content = bytearray(edf.to_bytes().replace(b"EDF+C", b"EDF+D", 1))
+    for number, start in reversed(list(enumerate(starts_s))):
+        at = content.index(b"+%d\x14\x14" % number)
+        content[at : at + 2] = b"+%d" % start
+    path.write_bytes(content)
+    return path
+
+
+def test_edf_plus_d_pauses_are_missing(tmp_path: Path) -> None:
+    channel = read_recording(edf_with_pauses(tmp_path / "d.edf", [0, 1, 4, 5])).channel("II")
+    assert np.flatnonzero(channel.is_missing).tolist() == list(range(500, 1000))
+    np.testing.assert_allclose(channel.samples[1000:1500], LEAD[500:1000], atol=2e-4)
+
+
+def test_edf_plus_d_that_goes_back_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SignalClockError) as caught:
+        read_recording(edf_with_pauses(tmp_path / "d.edf", [0, 3, 2, 5]))
+    assert caught.value.index == 2
