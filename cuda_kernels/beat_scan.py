@@ -134,9 +134,16 @@ def _place_kernel(
         centre = max(decided[k, 0] - delay, first)
         if centre >= end:
             continue
-        begin = max(centre - reach, first)
         # Only samples that had come when the beat was decided, whatever came with them.
-        stop = min(centre + reach + 1, min(decided[k, 2], end))
+        known = min(decided[k, 2], end)
+        steepest, anchor, step = -1.0, centre, max(1, reach // 6)
+        for sample in range(
+            max(centre - 2 * reach, first + step), min(centre + 2 * reach, known - step)
+        ):
+            slope = abs(lead[sample + step - first] - lead[sample - step - first])
+            if slope > steepest:
+                steepest, anchor = slope, sample
+        begin, stop = max(anchor - reach, first), min(anchor + reach + 1, known)
         if stop <= begin:
             continue
         level = 0.5 * (lead[begin - first] + lead[stop - 1 - first])
@@ -156,7 +163,10 @@ def _place_kernel(
 def place_beats(
     lead: Float64, first: int, decided: Int64, *, delay: int, reach: int, after: int, end: int
 ) -> Int64:
-    """Move each decided peak to the highest excursion of the lead within ``reach`` samples of it.
+    """Move each decided peak to the highest excursion of the lead around its steepest place.
+
+    The steepest place lies within twice ``reach`` of the peak (in the QRS complex, where a low
+    complex would otherwise lose to the P wave beside it), the excursion within ``reach`` of that.
 
     Parameters
     ----------

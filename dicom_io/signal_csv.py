@@ -8,6 +8,7 @@ The schema is a TOML file::
     [time]                       # absent: rows are evenly spaced, without a clock
     column = "Time [s]"
     unit = "s"                   # "s" or "ms"
+    rounded_to = 0.01            # only where the stamps are rounded: then rows must be evenly spaced
     [[channel]]
     column = " II"               # as the header row writes it, spaces at its ends left out
     name = "II"
@@ -78,7 +79,9 @@ def read_csv(path: Path, schema_path: Path, *, limits: SignalLimits | None = Non
     place, n_samples = None, len(rows) - 1
     if "time" in schema:
         times = _column(path, rows, header, str(schema["time"].get("column", "")), set())
-        place = _places(path, times * _time_scale(schema_path, schema), rate_hz)
+        scale = _time_scale(schema_path, schema)
+        rounded_s = _number(schema["time"].get("rounded_to", 0.0)) * scale
+        place = _places(path, times * scale, rate_hz, rounded_s)
         n_samples = int(place[-1]) + 1
         check_size(path.name, len(declared), n_samples, limits)
     channels = []
@@ -161,8 +164,23 @@ def _column(
     return values
 
 
-def _places(path: Path, times_s: Float64, rate_hz: float) -> NDArray[np.int64]:
-    """Return the sample number of each row by its time stamp."""
+def _places(path: Path, times_s: Float64, rate_hz: float, rounded_s: float) -> NDArray[np.int64]:
+    """Return the sample number of each row by its time stamp.
+
+    Stamps that are rounded cannot place a sample, but they must agree with evenly spaced rows.
+    """
+    if rounded_s != 0.0:
+        due_s = times_s[0] + np.arange(len(times_s)) / rate_hz
+        off = ~(np.abs(times_s - due_s) <= rounded_s)
+        if off.any():
+            index = int(np.argmax(off))
+            raise SignalClockError(
+                record=path.name,
+                index=index,
+                expected_s=float(due_s[index]),
+                found_s=float(times_s[index]),
+            )
+        return np.arange(len(times_s), dtype=np.int64)
     steps = np.diff(times_s) * rate_hz
     whole = np.rint(steps)
     wrong = (whole < 1) | (np.abs(steps - whole) > CLOCK_TOLERANCE)

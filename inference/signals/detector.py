@@ -2,7 +2,7 @@
 
 Band-pass (6 to 15 Hz, where QRS complexes stand out most from muscle noise and baseline), mean
 slope over 120 ms, adaptive thresholds (`cuda_kernels.beat_scan`), then the place of the beat: the
-highest excursion of the lead itself within 60 ms. Chunks of any length give the same beats.
+highest excursion of the lead itself within 50 ms of its steepest place. Chunks of any length give the same beats.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ LOWEST_SLOPE_MV_PER_S = 1.2
 monitors not to count complexes of 0.15 mV or less."""
 STEEP_S = 0.02
 """The lead's own slope is averaged over this long, to tell a QRS complex from a T or P wave."""
-PLACE_S = 0.06
+PLACE_S = 0.05
 HISTORY_S = 16.0
 RELEARN_AFTER_S = 10.0
 """A gap longer than this ends what was learnt about the signal's height."""

@@ -224,3 +224,13 @@ def test_edf_plus_d_that_goes_back_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SignalClockError) as caught:
         read_recording(edf_with_pauses(tmp_path / "d.edf", [0, 3, 2, 5]))
     assert caught.value.index == 2
+
+
+def test_rounded_time_stamps_must_agree_with_even_rows(tmp_path: Path) -> None:
+    declared = SCHEMA.replace('unit = "ms"', 'unit = "ms"\nrounded_to = 10')
+    data, schema = csv(tmp_path, [0, 10, 20, 20, 30], declared)
+    assert not read_recording(data, schema=schema).channels[0].is_missing.any()
+    data, schema = csv(tmp_path, [0, 10, 20, 40, 50], declared)
+    with pytest.raises(SignalClockError) as caught:
+        read_recording(data, schema=schema)
+    assert caught.value.index == 3
