@@ -8,7 +8,7 @@ The schema is a TOML file::
     [time]                       # absent: rows are evenly spaced, without a clock
     column = "Time [s]"
     unit = "s"                   # "s" or "ms"
-    rounded_to = 0.01            # only where the stamps are rounded: then rows must be evenly spaced
+    rounded_to = 0.01            # only for rounded stamps: rows must then be evenly spaced
     [[channel]]
     column = " II"               # as the header row writes it, spaces at its ends left out
     name = "II"

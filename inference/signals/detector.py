@@ -2,7 +2,8 @@
 
 Band-pass (6 to 15 Hz, where QRS complexes stand out most from muscle noise and baseline), mean
 slope over 120 ms, adaptive thresholds (`cuda_kernels.beat_scan`), then the place of the beat: the
-highest excursion of the lead itself within 50 ms of its steepest place. Chunks of any length give the same beats.
+highest excursion of the lead itself within 50 ms of its steepest place. Chunks of any length give
+the same beats.
 """
 
 from __future__ import annotations

@@ -159,6 +159,18 @@ def test_reference_beats_of_record_100_are_all_found(shared_data: Path) -> None:
     assert matched.positive_predictivity >= 0.999
 
 
+def test_a_low_complex_is_marked_where_the_other_leads_have_it(shared_data: Path) -> None:
+    """Marks of lead II once sat on P waves: its complex is low and split by an old infarction."""
+    record = read_wfdb(shared_data / "signals" / "ptbdb" / "s0010_re", accept_defaults=True)
+    marks = []
+    for name in ("ii", "v2"):
+        detector = BeatDetector(1000.0)
+        found = detector.push(record.channel(name).samples) + detector.end()
+        marks.append(np.array([beat.sample for beat in found]))
+    assert len(marks[0]) == len(marks[1]) == 52
+    assert np.abs(marks[0] - marks[1]).max() <= 60
+
+
 @pytest.mark.parametrize(("record", "published"), [("104", 2229), ("121", 1863)])
 def test_beat_counts_of_records_without_reference_marks(
     shared_data: Path, record: str, published: int
