@@ -23,7 +23,8 @@ Int64 = NDArray[np.int64]
 # Places in the real-valued state.
 PEAK, VALLEY, HELD, LAST_HEIGHT, FLOOR, LAST_SHARP = 0, 1, 2, 3, 4, 5
 BEATS_AT, NOISE_AT, INTERVALS_AT, LEARNT_AT, SHARP_AT = 8, 16, 24, 32, 40
-N_REAL = 48
+BEAT_MEDIAN, NOISE_MEDIAN, SHARP_MEDIAN = 48, 49, 50
+N_REAL = 51
 # Places in the integer state.
 NOW, PEAK_AT, HELD_AT, LAST_AT, RISING, N_PASSED, N_INTERVALS, DUE, TRIES, LEARN_UNTIL = range(10)
 N_BEATS, N_NOISE, USUAL = 10, 11, 12
@@ -64,8 +65,8 @@ def _early_part(since: int, whole: Int64) -> float:
 
 @jit_inline
 def _threshold(real: Float64, early_part: float) -> float:
-    noise = _median8(real, NOISE_AT)
-    level = noise + (THRESHOLD_PART + early_part) * (_median8(real, BEATS_AT) - noise)
+    noise = real[NOISE_MEDIAN]
+    level = noise + (THRESHOLD_PART + early_part) * (real[BEAT_MEDIAN] - noise)
     return float(max(level, real[FLOOR]))
 
 
@@ -99,6 +100,7 @@ def _accept(
         whole[N_INTERVALS] += 1
     real[BEATS_AT + whole[N_BEATS] % MEMORY] = height
     real[SHARP_AT + whole[N_BEATS] % MEMORY] = sharp
+    real[BEAT_MEDIAN], real[SHARP_MEDIAN] = _median8(real, BEATS_AT), _median8(real, SHARP_AT)
     whole[N_BEATS] += 1
     whole[LAST_AT] = at
     real[LAST_HEIGHT], real[LAST_SHARP] = height, sharp
@@ -165,8 +167,8 @@ def judge(
         and (height < 0.5 * real[LAST_HEIGHT] or sharp < 0.5 * real[LAST_SHARP])
     )
     asked = _threshold(real, _early_part(since, whole))
-    if whole[N_BEATS] >= MEMORY and sharp < BLUNT_PART * _median8(real, SHARP_AT):
-        asked = max(asked, BLUNT_HEIGHT_PART * _median8(real, BEATS_AT))
+    if whole[N_BEATS] >= MEMORY and sharp < BLUNT_PART * real[SHARP_MEDIAN]:
+        asked = max(asked, BLUNT_HEIGHT_PART * real[BEAT_MEDIAN])
     if height > asked and not is_t_wave:
         if whole[DUE] >= 0 and at > whole[DUE]:  # a beat may lie hidden before this one
             n = look_again(at, timing, real, whole, passed, heights, sharps, beats, n)
@@ -176,6 +178,7 @@ def judge(
     whole[N_PASSED] += 1
     if not is_t_wave:
         real[NOISE_AT + whole[N_NOISE] % MEMORY] = height
+        real[NOISE_MEDIAN] = _median8(real, NOISE_AT)
         whole[N_NOISE] += 1
     return n
 
@@ -195,6 +198,7 @@ def end_learning(
     usual = np.median(highest[highest > 0.0]) if highest[-1] > 0.0 else 0.0
     for k in range(MEMORY):
         real[BEATS_AT + k], real[NOISE_AT + k] = usual, 0.1 * usual
+    real[BEAT_MEDIAN], real[NOISE_MEDIAN] = usual, 0.1 * usual
     whole[LEARN_UNTIL] = -1
     waiting = min(whole[N_PASSED], PASSED)
     at, height, sharp = passed[:waiting].copy(), heights[:waiting].copy(), sharps[:waiting].copy()
