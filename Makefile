@@ -84,6 +84,12 @@ bench-engines: setup  ## time each engine on one window of two networks; their a
 bench-memory: setup  ## peak memory at 104 classes, and with twice the slices
 	@$(BIN)/python -m benchmarks.memory
 
+RECORDS ?= ../shared/data/signals/mitdb
+.PHONY: bench-beats
+bench-beats: setup  ## beats beside XQRS and neurokit2 (RECORDS=folder of WFDB records with .atr)
+	@$(BIN)/pip install --quiet --disable-pip-version-check -c requirements.lock neurokit2
+	@$(BIN)/python -m benchmarks.beats "$(RECORDS)"
+
 .PHONY: serve
 serve: setup  ## the whole service on loopback
 	@$(BIN)/clinfer serve

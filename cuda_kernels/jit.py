@@ -51,6 +51,12 @@ def jit_both(function: Callable[P, R]) -> tuple[Callable[P, R], Callable[P, R]]:
     return jit_inline(function), jit_cuda_device(function)
 
 
+def jit_serial(kernel: Callable[P, R]) -> Callable[P, R]:
+    """Compile a kernel whose samples follow one another in time, so that one core walks them."""
+    compiled = numba.njit(nogil=True, cache=True, error_model="numpy")(kernel)
+    return cast("Callable[P, R]", compiled)
+
+
 def jit_cuda(kernel: Callable[..., None]) -> Any:
     """Compile a CUDA kernel; launched as ``kernel[blocks, threads](...)``."""
     return cuda.jit(kernel)

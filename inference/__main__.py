@@ -12,7 +12,19 @@ from typing import Annotated, NoReturn
 import typer
 from typer.exceptions import TyperException
 
-from inference.commands import batch, check, demo, evaluate, keys, models, run, serve, train, why
+from inference.commands import (
+    batch,
+    check,
+    demo,
+    evaluate,
+    keys,
+    models,
+    run,
+    serve,
+    signal,
+    train,
+    why,
+)
 from inference.commands.failures import EXIT_USAGE, exit_code_and_line
 
 app = typer.Typer(
@@ -24,6 +36,7 @@ app = typer.Typer(
 )
 
 app.command("run")(run.run)
+app.command("signal")(signal.signal)
 app.command("serve")(serve.serve)
 app.command("demo")(demo.demo)
 app.command("batch")(batch.batch)

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from dicom_io import errors
+from dicom_io import errors, signal_errors
 from dicom_io.errors import DicomIoError
 
 CLASSES = [
     item
-    for _, item in inspect.getmembers(errors, inspect.isclass)
-    if issubclass(item, DicomIoError) and item.__module__ == errors.__name__
+    for module in (errors, signal_errors)
+    for _, item in inspect.getmembers(module, inspect.isclass)
+    if issubclass(item, DicomIoError) and item.__module__ == module.__name__
 ]
 
 
@@ -35,5 +36,6 @@ def test_codes_are_unique() -> None:
 
 @pytest.mark.parametrize("kind", CLASSES, ids=lambda kind: kind.__name__)
 def test_every_error_is_in_the_tree_at_the_top(kind: type[DicomIoError]) -> None:
-    assert errors.__doc__ is not None
-    assert kind.__name__ in errors.__doc__
+    tree = inspect.getmodule(kind).__doc__
+    assert tree is not None
+    assert kind.__name__ in tree
