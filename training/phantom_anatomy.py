@@ -42,6 +42,22 @@ class Dome:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Rim:
+    """Lung between diaphragm and chest wall: a thin rim around the abdomen.
+
+    It begins at ``low_mm`` and grows ``slope`` millimetres thick per millimetre of height, up to
+    ``height_mm`` above; ``back_shift`` and ``left_shift`` of its thickness are added at that side
+    and taken from the other.
+    """
+
+    low_mm: float
+    height_mm: float
+    slope: float
+    back_shift: float
+    left_shift: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class Anatomy:
     """Everything that differs between two phantoms."""
 
@@ -55,6 +71,7 @@ class Anatomy:
     """How far the midline leans to the left at the back."""
     domes: tuple[Dome, ...]
     """The diaphragm: left, right, and the flatter middle that the heart lies on."""
+    rim: Rim
     mediastinum_mm: tuple[float, float, float]
     """Half width at the front, in the middle and beside the spine."""
     heart_centre_mm: Point
@@ -127,6 +144,7 @@ def draw_anatomy(rng: np.random.Generator) -> Anatomy:
         vessels=_vessels(rng, half_width, half_depth),
         nodules=_nodules(rng, half_width),
         gas=_gas_pockets(rng, half_width, half_depth, left_dome, right_dome),
+        rim=_rim(rng, left_dome),
     )
 
 
@@ -137,10 +155,10 @@ def _domes(
     left_top_mm: float,
     right_top_mm: float,
 ) -> tuple[Dome, ...]:
-    """Both domes lie towards the front, so that the deep recess of the lung is at the back."""
+    """Both domes mostly lie towards the front: there the deep recess of the lung is at the back."""
     sides = [
         Dome(
-            centre_mm=(side * 0.45 * half_width_mm, -rng.uniform(0.1, 0.4) * half_depth_mm),
+            centre_mm=(side * 0.45 * half_width_mm, -rng.uniform(-0.2, 0.4) * half_depth_mm),
             top_mm=top,
             half_width_mm=0.62 * half_width_mm,
             half_depth_mm=rng.uniform(0.95, 1.15) * half_depth_mm,
@@ -156,6 +174,18 @@ def _domes(
         fall_mm=rng.uniform(20, 45),
     )
     return (*sides, middle)
+
+
+def _rim(rng: np.random.Generator, left_top_mm: float) -> Rim:
+    """Draw a rim of 30 to 80 mm height, 1 to 16 mm thick at its upper end."""
+    height = rng.uniform(30, 80)
+    return Rim(
+        low_mm=left_top_mm - rng.uniform(5, 30) - height,
+        height_mm=height,
+        slope=rng.uniform(0.04, 0.2),
+        back_shift=rng.uniform(-1.2, 1.2),
+        left_shift=rng.uniform(-0.8, 0.8),
+    )
 
 
 def _airways(rng: np.random.Generator, size: float) -> tuple[tuple[Tube, ...], tuple[Tube, ...]]:
@@ -285,9 +315,9 @@ def _gas_pockets(
         )
     ]
     for _ in range(int(rng.integers(2, 14))):
-        x = rng.uniform(-0.75, 0.85) * half_width_mm
-        top = left_dome_mm - 38 if x > 0 else right_dome_mm - 145
-        y = rng.uniform(-0.72, 0.2) * half_depth_mm
+        x = rng.uniform(-0.75, 0.95) * half_width_mm
+        top = left_dome_mm - 12 if x > 0 else right_dome_mm - 145
+        y = rng.uniform(-0.8, 0.35) * half_depth_mm
         radius = rng.uniform(7, 24)
         pockets.append(
             GasPocket(

@@ -32,14 +32,28 @@ def cavity_distance(anatomy: Anatomy, grid: SliceGrid) -> Float32:
 
 
 def below_diaphragm_distance(anatomy: Anatomy, grid: SliceGrid) -> Float32:
-    """Distance to the space under the diaphragm: negative below any of its domes."""
+    """Distance to the space under the diaphragm: negative below a dome, inside the rim."""
     heights = []
     for dome in anatomy.domes:
         across = ((grid.x_mm - dome.centre_mm[0]) / dome.half_width_mm) ** 2
         along = ((grid.y_mm - dome.centre_mm[1]) / dome.half_depth_mm) ** 2
         heights.append(dome.top_mm - dome.fall_mm * (across + along))
-    value: Float32 = ((grid.z_mm - np.maximum.reduce(heights)) * 0.7).astype(np.float32)
+    domes = (grid.z_mm - np.maximum.reduce(heights)) * 0.7
+    value: Float32 = np.maximum(domes, _rim_distance(anatomy, grid)).astype(np.float32)
     return value
+
+
+def _rim_distance(anatomy: Anatomy, grid: SliceGrid) -> Float32:
+    """Distance to what the rim of lung along the chest wall encloses."""
+    rim = anatomy.rim
+    thick_mm = rim.slope * float(np.clip(grid.z_mm - rim.low_mm, 0.0, rim.height_mm))
+    return superellipse(
+        grid.x_mm + np.float32(rim.left_shift * thick_mm),
+        grid.y_mm + np.float32(rim.back_shift * thick_mm),
+        anatomy.chest_half_width_mm - thick_mm,
+        anatomy.chest_half_depth_mm - thick_mm,
+        anatomy.chest_power,
+    )
 
 
 def heart_distance(anatomy: Anatomy, grid: SliceGrid) -> Float32:
