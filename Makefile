@@ -7,6 +7,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 STUDY ?=
 ONCE ?=
+RECORDS ?= ../shared/data/signals/mitdb
 
 .PHONY: help
 help:  ## list the targets
@@ -52,12 +53,16 @@ fuzz: setup  ## 100,000 random model outputs against the limits, 10,000 races fo
 	@$(BIN)/python -m tests.care.fuzz --outputs 100000 --races 10000
 
 .PHONY: bench
-bench: setup  ## measure against the plain MONAI way; results under benchmarks/results/
-	@$(BIN)/python -m benchmarks.end_to_end
+bench: setup  ## every benchmark, about two hours; benchmarks/results/<machine>.json, docs/benchmarks.md
+	@$(BIN)/python -m benchmarks.run_all
+
+.PHONY: bench-end-to-end
+bench-end-to-end: setup  ## DICOM folder to SEG, against the plain MONAI way
+	@$(BIN)/python -m benchmarks.run_all --only end_to_end
 
 .PHONY: bench-kernels
 bench-kernels: setup  ## the kernels against MONAI, SimpleITK, SciPy, torch and edt
-	@$(BIN)/python -m benchmarks.kernels
+	@$(BIN)/python -m benchmarks.run_all --only kernels
 
 .PHONY: bench-gpu
 bench-gpu: setup  ## the CUDA kernels on a GPU: share of its memory bandwidth
@@ -65,8 +70,7 @@ bench-gpu: setup  ## the CUDA kernels on a GPU: share of its memory bandwidth
 
 .PHONY: bench-serving
 bench-serving: setup  ## Triton's share, two studies against one, STAT under load, studies in an hour
-	@$(BIN)/python -m benchmarks.triton_share
-	@$(BIN)/python -m benchmarks.urgency
+	@$(BIN)/python -m benchmarks.run_all --only triton_share urgency
 
 .PHONY: soak
 soak: setup  ## 1000 cycles of load, infer and unload against the real server; memory must not grow
@@ -74,17 +78,16 @@ soak: setup  ## 1000 cycles of load, infer and unload against the real server; m
 
 .PHONY: bench-batch
 bench-batch: setup  ## `clinfer batch` on one and two workers; results under benchmarks/results/
-	@$(BIN)/python -m benchmarks.batch
+	@$(BIN)/python -m benchmarks.run_all --only batch
 
 .PHONY: bench-engines
 bench-engines: setup  ## time each engine on one window of two networks; their answers checked first
-	@$(BIN)/python -m benchmarks.engines
+	@$(BIN)/python -m benchmarks.run_all --only engines
 
 .PHONY: bench-memory
 bench-memory: setup  ## peak memory at 104 classes, and with twice the slices
-	@$(BIN)/python -m benchmarks.memory
+	@$(BIN)/python -m benchmarks.run_all --only memory
 
-RECORDS ?= ../shared/data/signals/mitdb
 .PHONY: bench-beats
 bench-beats: setup  ## beats beside XQRS and neurokit2 (RECORDS=folder of WFDB records with .atr)
 	@$(BIN)/pip install --quiet --disable-pip-version-check -c requirements.lock neurokit2

@@ -86,6 +86,8 @@ def write_table() -> None:
     ]
     for path in sorted(RESULTS.glob("*.json")):
         content = json.loads(path.read_text())
+        if not isinstance(content, dict):
+            continue  # one benchmark run by itself
         found = content["machine"]
         parts.append(
             f"\n## {found['cpu']}, {found['cores']} cores, {found['memory_gib']} GiB,"

@@ -17,7 +17,7 @@ from inference.api.overview import (
     volume_text,
 )
 from inference.api.pages.cards import model_card
-from inference.api.routes.results import FILE_ENDINGS
+from inference.api.routes.results import file_name
 from inference.api.routes.views import series_files, view_data
 from inference.domain.result import Result, ResultState
 from inference.domain.study import Series
@@ -30,6 +30,12 @@ UNITS = {"[hnsf'U]": "HU", "1": "", "": ""}
 DOWNLOADS = (
     ("seg", "SEG", "DICOM Segmentation, for the PACS viewer"),
     ("sr", "SR", "DICOM Structured Report with the measurements"),
+    ("gsps", "GSPS", "DICOM Presentation State with the outlines"),
+    ("sc", "SC", "Secondary capture with the overlay burned in"),
+    ("rtstruct", "RTSTRUCT", "DICOM Structure Set"),
+    ("pdf", "PDF", "Report as DICOM Encapsulated PDF"),
+    ("ko", "KO", "DICOM Key Object Selection"),
+    ("pmap", "PMAP", "DICOM Parametric Map of the probability"),
     ("labels", "NIfTI", "Label map on the series' own grid"),
     ("sheet", "PNG", "Contact sheet with the overlay"),
     ("result", "JSON", "All figures of this result"),
@@ -217,7 +223,6 @@ def _result_fields(context: ApiContext, result: Result) -> dict[str, Any]:
     colors = segment_colors(result, context.models)
     segments = result.summary.get("segments", [])
     spec = context.models.get(result.model)
-    kinds = {file.kind: file for file in result.files}
     units = {UNITS.get(segment["unit"], segment["unit"]) for segment in segments}
     return {
         "title": spec.title if spec else result.model,
@@ -237,14 +242,15 @@ def _result_fields(context: ApiContext, result: Result) -> dict[str, Any]:
         ],
         "downloads": [
             {
-                "url": f"/v1/results/{result.id}/files/{kind}",
-                "name": f"{result.model}-{result.id}{FILE_ENDINGS[kind]}",
+                "url": f"/v1/results/{result.id}/files/{file.kind}",
+                "name": file_name(result, file.kind),
                 "word": word,
                 "title": title,
-                "size": size_text(kinds[kind].size_bytes),
+                "size": size_text(file.size_bytes),
             }
-            for kind, word, title in DOWNLOADS
-            if kind in kinds
+            for base, word, title in DOWNLOADS
+            for file in sorted(result.files, key=lambda file: file.kind)
+            if file.kind.split("-")[0].split("_")[0] == base
         ],
         "made": f"Result {result.id}, made {result.created_at:%Y-%m-%d %H:%M} UTC"
         + (

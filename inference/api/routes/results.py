@@ -22,6 +22,11 @@ FILE_ENDINGS = {"labels": ".nii.gz", "sheet": ".png", "result": ".json"}
 """Endings of files that are not DICOM; those are ``.<kind>.dcm``."""
 
 
+def file_name(result: Result, kind: str) -> str:
+    """Name a file of a result as a person saves it."""
+    return f"{result.model}-{result.id}{FILE_ENDINGS.get(kind, f'.{kind}.dcm')}"
+
+
 @router.get("", summary="List results, newest first")
 def list_results(
     context: Context,
@@ -73,7 +78,7 @@ def get_file(context: Context, asker: Asker, result_id: RowId, kind: Kind) -> Fi
     return FileResponse(
         path,
         media_type=file.media_type or "application/octet-stream",
-        filename=f"{result.model}-{result.id}{FILE_ENDINGS.get(kind, f'.{kind}.dcm')}",
+        filename=file_name(result, kind),
         headers={"ETag": f'"{file.sha256}"', "X-Content-SHA256": file.sha256},
     )
 
