@@ -195,7 +195,7 @@ def test_metrics_count_what_happened(client: httpx.Client) -> None:
     assert 'clinfer_instances_received_total{door="upload"}' in text
     assert 'clinfer_results_total{model="ct_two_boxes",state="finding"}' in text
     assert 'clinfer_jobs{state="done"}' in text
-    assert 'clinfer_stage_seconds_bucket{le="0.05",model="ct_two_boxes",stage="measure"}' in text
+    assert 'clinfer_stage_seconds_bucket{le="0.05",model="ct_two_boxes",stage="encode"}' in text
     # The route's pattern, never its values: a label for each study would grow without end.
     assert 'route="/v1/studies/{study_uid}"' in text
 
