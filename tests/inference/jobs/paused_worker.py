@@ -1,9 +1,10 @@
-"""A worker in a process of its own, to be paused; arguments: data folder, lease in seconds."""
+"""A worker in a process of its own that pauses itself; arguments: data folder, lease in seconds."""
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
-import time
 from pathlib import Path
 
 from inference.domain.job import RetryPolicy
@@ -16,15 +17,21 @@ from inference.storage.objects import ObjectStore
 from inference.telemetry import configure_logging
 
 
-class SlowProcessor:
-    """Says that it works, and works for half a second."""
+class StandingStillProcessor:
+    """Stops its whole process in the middle of a study, until somebody lets it go on.
+
+    It stops itself, so that the pause comes while the job is held and never before or after; and
+    while it keeps this process from writing, so that no transaction is left open by the pause.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
 
     def process(
         self, study: StudyInput, *, out: Path, progress: Progress
     ) -> tuple[ResultDraft, ...]:
-        sys.stdout.write("working\n")
-        sys.stdout.flush()
-        time.sleep(0.5)
+        with self._database._writer:
+            os.kill(os.getpid(), signal.SIGSTOP)
         return (
             ResultDraft(
                 key=f"{study.input_hash}/paused", series_uid="", model="counter",
@@ -36,10 +43,11 @@ class SlowProcessor:
 if __name__ == "__main__":
     configure_logging("error", "json")
     folder, lease_s = Path(sys.argv[1]), float(sys.argv[2])
+    database = Database.open(folder / "clinfer.sqlite")
     worker = Worker(
-        database=Database.open(folder / "clinfer.sqlite"),
+        database=database,
         objects=ObjectStore(folder, reserve_bytes=0),
-        processor=SlowProcessor(),
+        processor=StandingStillProcessor(database),
         policy=RetryPolicy(lease_s=lease_s),
         name="paused",
     )

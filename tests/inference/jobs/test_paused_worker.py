@@ -34,8 +34,8 @@ def test_the_late_answer_of_a_stopped_process_is_refused(
     command = [sys.executable, "-m", "tests.inference.jobs.paused_worker", str(data), str(LEASE_S)]
     with subprocess.Popen(command, cwd=repository, stdout=subprocess.PIPE, text=True) as paused:
         assert paused.stdout is not None
-        assert paused.stdout.readline() == "working\n"
-        os.kill(paused.pid, signal.SIGSTOP)
+        _, status = os.waitpid(paused.pid, os.WUNTRACED)
+        assert os.WIFSTOPPED(status), "the worker ended before it took the job"
         try:
             other = Worker(
                 database=database, objects=objects, processor=CountingProcessor(),
