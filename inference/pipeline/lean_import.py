@@ -1,9 +1,9 @@
 """Import MONAI without the optional packages that no network of ours needs.
 
 `import monai` loads all of MONAI, and with it plotting, data frames and statistics where they are
-installed: a second and 100 MiB of each process that serves a model (measured on 2 cores). MONAI asks
-for each of them by its own `optional_import`, which takes no for an answer; a module that is None
-in ``sys.modules`` is such a no. Packages that are loaded already stay.
+installed: a second and 100 MiB of each process that serves a model (measured on 2 cores). MONAI
+asks for each of them by its own `optional_import`, which takes no for an answer; a module that is
+None in ``sys.modules`` is such a no. Packages that are loaded already stay.
 """
 
 from __future__ import annotations
