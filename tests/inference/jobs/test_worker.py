@@ -25,13 +25,15 @@ from inference.domain.result import (
     ResultDraft,
     ResultState,
 )
-from inference.domain.study import Sender, StudyInput, StudyState
+from inference.domain.study import Sender, StudyInput
+from inference.domain.study_state import StudyState
 from inference.jobs.intake import Intake
 from inference.jobs.worker import Worker
-from inference.storage import audit, deliveries, jobs, results, studies
+from inference.storage import audit, deliveries, jobs, results
 from inference.storage.database import Database
 from inference.storage.errors import StorageFullError
 from inference.storage.objects import ObjectStore
+from inference.storage.states import state_of
 from tests.builders.clock import SetClock
 from tests.builders.instances import ct_file, series_uid, study_uid
 from tests.inference.jobs.conftest import CountingProcessor
@@ -96,7 +98,7 @@ def test_a_study_becomes_a_current_result_with_its_file(
     job = only_job(database)
     assert (job.state, job.progress, job.input_hash) == (JobState.DONE, 1.0, study.input_hash)
     with database.read() as connection:
-        assert studies.get_study(connection, study_uid(1)).state is StudyState.DONE
+        assert state_of(connection, study_uid(1)) is StudyState.FINDING
         assert audit.events(connection)[-1].action == "job.finished"
     assert list(objects.tmp.iterdir()) == []
 
@@ -315,6 +317,7 @@ def test_a_result_with_dicom_files_goes_to_the_outbox_and_does_not_come_back_as_
                 ResultDraft(
                     key=study.input_hash, series_uid=series_uid(1), model="m", model_version="1",
                     weights_sha256="w", state=ResultState.FINDING, files=files,
+                    summary={"status": "released"},
                 ),
             )  # fmt: skip
 
