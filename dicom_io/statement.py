@@ -6,9 +6,10 @@ a result leaves a statement: what became of the analysis, and why, in words and 
 
 from __future__ import annotations
 
-import textwrap
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import highdicom as hd
 import numpy as np
@@ -31,7 +32,8 @@ SR_SERIES_NUMBER = 9010
 SC_SERIES_NUMBER = 9011
 CODING_SCHEME = "99CLINFER"
 STATE_CODE = hd.sr.CodedConcept("analysis_state", CODING_SCHEME, "State of the analysis")
-WIDTH_PX, HEIGHT_PX, MARGIN_PX, SIZE_PX = 768, 512, 32, 20
+WIDTH_PX, HEIGHT_PX, MARGIN_PX = 768, 512, 32
+SIZE_PX, SMALLEST_PX = 20, 9
 MAX_REASON = 900
 _NOT_IN_STATEMENTS = (
     "FrameOfReferenceUID",
@@ -247,15 +249,10 @@ def _draw(text: str, footer: str) -> np.ndarray[tuple[int, int, int], np.dtype[n
     size = SIZE_PX
     while True:
         font = picture_font(text + footer, size)
-        per_line = 2 * (WIDTH_PX - 2 * MARGIN_PX) // size
-        if not text.isascii():
-            per_line //= 2
         lines = [
-            line
-            for paragraph in text.split("\n")
-            for line in [*textwrap.wrap(paragraph, max(8, per_line)), ""]
+            line for paragraph in text.split("\n") for line in [*_broken(draw, paragraph, font), ""]
         ]
-        if (len(lines) + 3) * (size + 6) + 2 * MARGIN_PX <= HEIGHT_PX or size <= 9:
+        if (len(lines) + 2) * (size + 6) + 2 * MARGIN_PX <= HEIGHT_PX or size <= SMALLEST_PX:
             break
         size -= 1
     top = MARGIN_PX
@@ -265,3 +262,14 @@ def _draw(text: str, footer: str) -> np.ndarray[tuple[int, int, int], np.dtype[n
         top += size + 6
     draw.text((MARGIN_PX, HEIGHT_PX - MARGIN_PX), footer, (255, 196, 0), font, "ld")
     return np.asarray(image, dtype=np.uint8)
+
+
+def _broken(draw: ImageDraw.ImageDraw, paragraph: str, font: Any) -> list[str]:
+    """Break a paragraph into lines that fit the picture, at spaces where there are any."""
+    lines, line = [], ""
+    for word in re.findall(r"[!-~]+ *|.", paragraph):
+        if line and draw.textlength(line + word, font) > WIDTH_PX - 2 * MARGIN_PX:
+            lines.append(line)
+            line = ""
+        line += word
+    return [*lines, line]

@@ -17,6 +17,7 @@ from inference.api.errors import MEDIA_TYPE, install
 from inference.api.guards import BodyGuard, BodyLimits, Observation, OriginGuard
 from inference.api.pages.render import STATIC_FOLDER, page
 from inference.api.routes import (
+    changes,
     deliveries,
     health,
     jobs,
@@ -79,7 +80,18 @@ def create_app(
     )
     app.state.context = context
     install(app, draw_problem)
-    for module in (studies, jobs, results, models, deliveries, release, views, health, pages):
+    for module in (
+        studies,
+        jobs,
+        results,
+        changes,
+        models,
+        deliveries,
+        release,
+        views,
+        health,
+        pages,
+    ):
         app.include_router(module.router)
     for router in more_routers:
         app.include_router(router)

@@ -71,6 +71,11 @@ class SegmentOut(_Out):
     mean: float = Field(examples=[-812.4])
     sd: float = Field(examples=[97.2])
     unit: str = Field(examples=["[hnsf'U]"])
+    long_axis_mm: float | None = Field(
+        default=None, description="on the slice with the largest area", examples=[182.4]
+    )
+    short_axis_mm: float | None = Field(default=None, examples=[96.1])
+    tracking_uid: str = Field(default="", examples=["2.25.317468530114862195"])
 
 
 class FileOut(_Out):

@@ -125,14 +125,23 @@ def retract_result(
 
 
 def retract_superseded(
-    connection: Connection, result_ids: Sequence[int], *, by: str, now: datetime
+    connection: Connection,
+    result_ids: Sequence[int],
+    *,
+    by: str,
+    now: datetime,
+    is_replaced: bool = True,
 ) -> None:
-    """Take back what later results replaced, wherever a copy of it went.
+    """Take back what does not hold any more, wherever a copy of it went.
 
-    Only for results that were replaced by others. A failure or a refusal replaces nothing: the
-    copies stay, with the statement beside them, because a next try may show that they hold.
+    Where nothing replaced it (``is_replaced`` False: the analysis failed or was refused as a whole)
+    only statements are taken back. The copies of findings stay, with the new statement beside them,
+    because a next try may show that they hold.
     """
     for result_id in result_ids:
+        is_statement = results.get_result(connection, result_id).outcome not in DELIVERED_STATES
+        if not is_replaced and not is_statement:
+            continue
         if retractions.destinations_of(connection, result_id):
             retract_result(
                 connection,

@@ -189,8 +189,13 @@ class Worker:
     ) -> None:
         stored = results.store(connection, job, filed=filed, reused=reused, now=now)
         deliveries.cancel(connection, stored.superseded)
-        if any(one.draft.series_uid for one in filed) or reused:
-            retract_superseded(connection, stored.superseded, by=self.name, now=now)
+        retract_superseded(
+            connection,
+            stored.superseded,
+            by=self.name,
+            now=now,
+            is_replaced=bool(reused) or any(one.draft.files for one in filed),
+        )
         for result_id in stored.new:
             offer_result(connection, result_id, destinations=self.destinations, now=now)
         audit.append(
@@ -344,6 +349,7 @@ def bury_if_dead(connection: Connection, ended: Job, *, now: datetime) -> None:
     draft = study_result(ended, ResultState.FAILED, ended.reason_code, ended.reason, now)
     stored = results.store(connection, ended, filed=[FiledResult(draft=draft, files=())], now=now)
     deliveries.cancel(connection, stored.superseded)
+    retract_superseded(connection, stored.superseded, by="queue", now=now, is_replaced=False)
     for result_id in stored.new:
         offer_result(connection, result_id, destinations=(), now=now)
     audit.append(

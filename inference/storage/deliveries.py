@@ -247,6 +247,15 @@ def has_sent(connection: Connection, *, now: datetime, destination: str) -> bool
     return connection.execute(query).one_or_none() is not None
 
 
+def ask_again(connection: Connection, delivery_id: int, *, error: str, at: datetime) -> None:
+    """Ask about it at another time: the receiver could not be asked now."""
+    connection.execute(
+        update(delivery)
+        .where(delivery.c.id == delivery_id, delivery.c.state == DeliveryState.SENT.value)
+        .values(next_at=at, last_error=error)
+    )
+
+
 def commit(connection: Connection, delivery_id: int, *, now: datetime) -> bool:
     """Record that the receiver keeps it; False: it is not one that was only sent."""
     changed = connection.execute(

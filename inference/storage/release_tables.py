@@ -74,6 +74,7 @@ commitment = Table(
     Column("delivery_id", ROW_ID, ForeignKey("delivery.id"), primary_key=True),
     Column("transaction_uid", UID, nullable=False, unique=True),
     Column("asked_at", UtcDateTime, nullable=False),
+    Column("asks", Integer, nullable=False),
     Column("resends", Integer, nullable=False),
     Column("outcome", String(16), nullable=False),
     Column("problem", Text, nullable=False),

@@ -140,6 +140,13 @@ def record_failure(
     )
 
 
+def postpone(connection: Connection, event_id: int, *, until: datetime) -> None:
+    """Look at an event again later, without counting a try."""
+    connection.execute(
+        update(retraction_event).where(retraction_event.c.id == event_id).values(next_at=until)
+    )
+
+
 def list_events(
     connection: Connection, *, result_ids: Sequence[int]
 ) -> tuple[RetractionEvent, ...]:

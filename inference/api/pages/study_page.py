@@ -19,9 +19,11 @@ from inference.api.overview import (
 from inference.api.pages.cards import model_card
 from inference.api.routes.results import file_name
 from inference.api.routes.views import series_files, view_data
+from inference.domain.release import LateResult
 from inference.domain.result import Result, ResultState
 from inference.domain.study import Series
 from inference.domain.study_state import StudyState
+from inference.storage import late_results as late_store
 from inference.storage import results as result_store
 from inference.storage import studies as study_store
 
@@ -91,6 +93,7 @@ def study_page(
         everything = result_store.list_results(
             connection, study_uid=study_uid, current_only=False, limit=50
         )
+        late = late_store.list_tasks(connection, study_uid=study_uid)
     image_uids = {instance.series_uid for instance in instances}
     choices = choices_of(overview, [one for one in series if one.series_uid in image_uids])
     shown = _shown(choices, wanted_series, wanted_result)
@@ -107,7 +110,7 @@ def study_page(
         and spec.status == "research"
         and result is not None
         and result.outcome in {ResultState.FINDING, ResultState.NO_FINDING},
-        "notes": _notes(overview, result),
+        "notes": _late_notes(late) + _notes(overview, result),
         "series_choices": [
             {
                 "series_uid": choice.series.series_uid,
@@ -209,6 +212,20 @@ def person_name(value: str) -> str:
     """Write a DICOM person name as people read it: family name, then the rest."""
     parts = [part for part in value.split("=")[0].split("^") if part]
     return f"{parts[0]}, {' '.join(parts[1:])}" if len(parts) > 1 else "".join(parts)
+
+
+def _late_notes(late: tuple[LateResult, ...]) -> list[dict[str, str]]:
+    """Say which results nobody has seen who signed the report."""
+    return [
+        {
+            "kind": "problem",
+            "head": "Late result.",
+            "text": f"Result {task.result_id} came after the report was signed by"
+            f" {task.signed_by} ({task.signed_at:%Y-%m-%d %H:%M} UTC); a reader has to acknowledge"
+            " it.",
+        }
+        for task in late
+    ]
 
 
 def _notes(overview: StudyOverview, result: Result | None) -> list[dict[str, str]]:

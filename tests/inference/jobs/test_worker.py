@@ -93,7 +93,10 @@ def test_a_study_becomes_a_current_result_with_its_file(
     assert all(path.is_file() for path in study.instance_paths)
     (result,) = current(database)
     assert result.state is ResultState.FINDING
-    assert objects.path(result.files[0].sha256).read_text() == '{"n_instances": 3}'
+    assert (
+        objects.path(result.files[0].sha256).read_text()
+        == '{"n_instances": 3, "status": "released"}'
+    )
     assert result.files[0].media_type == "application/json"
     job = only_job(database)
     assert (job.state, job.progress, job.input_hash) == (JobState.DONE, 1.0, study.input_hash)
@@ -126,7 +129,7 @@ def test_a_late_slice_makes_a_new_version_that_supersedes_the_first(
     send(intake, sender, clock, 3)
     worker.run_once()
     (second,) = current(database)
-    assert (second.study_version, second.summary) == (2, {"n_instances": 3})
+    assert (second.study_version, second.summary) == (2, {"n_instances": 3, "status": "released"})
     with database.read() as connection:
         old = results.get_result(connection, first.id)
     assert (old.state, old.superseded_by) == (ResultState.SUPERSEDED, second.id)
@@ -150,7 +153,7 @@ def test_a_slice_that_comes_while_the_job_runs_ends_that_job_without_a_result(
     clock.advance(5)
     worker.run_once()
     (result,) = current(database)
-    assert result.summary == {"n_instances": 2}
+    assert result.summary == {"n_instances": 2, "status": "released"}
     with database.read() as connection:
         assert [job.state for job in jobs.list_jobs(connection)] == [
             JobState.DONE, JobState.SUPERSEDED,

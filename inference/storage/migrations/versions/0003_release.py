@@ -89,6 +89,7 @@ def upgrade() -> None:
         sa.Column("delivery_id", ROW_ID, nullable=False),
         sa.Column("transaction_uid", UID, nullable=False),
         sa.Column("asked_at", UtcDateTime(), nullable=False),
+        sa.Column("asks", sa.Integer(), nullable=False),
         sa.Column("resends", sa.Integer(), nullable=False),
         sa.Column("outcome", sa.String(16), nullable=False),
         sa.Column("problem", sa.Text(), nullable=False),
@@ -104,6 +105,12 @@ def upgrade() -> None:
         sa.Column("problem", sa.Text(), nullable=False),
         sa.ForeignKeyConstraint(["result_id"], ["result.id"], name="fk_state_object_result_id"),
         sa.PrimaryKeyConstraint("result_id", name="pk_state_object"),
+    )
+    # What ended without a result before there were statements gets none now.
+    op.execute(
+        "INSERT INTO state_object (result_id, made_at, problem) SELECT id, created_at,"
+        " 'made before there were statements' FROM result"
+        " WHERE state IN ('refused', 'failed', 'not_applicable')"
     )
     op.create_table(
         "lesion_match",
