@@ -17,6 +17,8 @@ from inference.api.overview import (
     volume_text,
 )
 from inference.api.pages.cards import model_card
+from inference.api.pages.change_rows import change_rows
+from inference.api.routes.changes import comparisons_of
 from inference.api.routes.results import file_name
 from inference.api.routes.views import series_files, view_data
 from inference.domain.release import LateResult
@@ -39,6 +41,8 @@ DOWNLOADS = (
     ("pdf", "PDF", "Report as DICOM Encapsulated PDF"),
     ("ko", "KO", "DICOM Key Object Selection"),
     ("pmap", "PMAP", "DICOM Parametric Map of the probability"),
+    ("state", "WHY", "DICOM report of why there is no result"),
+    ("rejection", "NOTE", "Rejection note (IHE IOCM) that takes this result back"),
     ("labels", "NIfTI", "Label map on the series' own grid"),
     ("sheet", "PNG", "Contact sheet with the overlay"),
     ("result", "JSON", "All figures of this result"),
@@ -124,6 +128,7 @@ def study_page(
         "view": view,
         "no_view_reason": no_view_reason,
         "result": _result_fields(context, result) if result else None,
+        "comparisons": change_rows(comparisons_of(context, result.id)) if result else [],
         "timings": _timings(result) if result else None,
         "card": model_card(spec) if spec else None,
         "other_results": [
