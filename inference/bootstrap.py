@@ -32,6 +32,7 @@ from inference.gateways.senders import make_sender
 from inference.gateways.watch import FolderWatcher
 from inference.gauges import gauges
 from inference.jobs.archive import ArchiveLimits
+from inference.jobs.change_reports import ChangeReportWorker
 from inference.jobs.commitment import CommitmentDesk
 from inference.jobs.completion import CompletionRule
 from inference.jobs.delivery import DeliveryWorker
@@ -73,6 +74,7 @@ class Parts:
     workers: tuple[Worker, ...]
     deliveries: tuple[DeliveryWorker, ...]
     statements: StatementWorker
+    change_reports: ChangeReportWorker
     retractions: RetractionWorker
     watcher: FolderWatcher | None
 
@@ -230,6 +232,9 @@ class Service:
                 destinations=destinations,
                 is_research={name: spec.status == "research" for name, spec in models.items()},
             ),
+            change_reports=ChangeReportWorker(
+                database=database, objects=objects, destinations=destinations, models=models
+            ),
             retractions=RetractionWorker(
                 database=database,
                 objects=objects,
@@ -256,7 +261,7 @@ class Service:
         runners = [(worker.name, worker.run) for worker in parts.workers]
         runners += [(delivery.name, delivery.run) for delivery in parts.deliveries]
         if parts.deliveries:
-            for outbox in (parts.statements, parts.retractions):
+            for outbox in (parts.statements, parts.change_reports, parts.retractions):
                 runners.append((outbox.name, outbox.run))
         if parts.watcher is not None:
             runners.append(("watch-folder", parts.watcher.run))
