@@ -52,6 +52,7 @@ PROBLEMS: dict[str, Problem] = {
     "not_drawable": Problem(422, "The series cannot be drawn"),
     "storage_full": Problem(507, "The disk has too little room"),
     "not_requeueable": Problem(409, "This job cannot be started again"),
+    "release": Problem(409, "The result or report does not allow this"),
     "head_too_large": Problem(431, "The address or the headers are too long"),
     "storage_unavailable": Problem(503, "The database is busy or away"),
     "service_unavailable": Problem(503, "A part that this needs is not ready"),

@@ -8,6 +8,8 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection
 
+from inference.storage import release_tables as _release_tables  # noqa: F401 - part of metadata
+
 MIGRATIONS = Path(__file__).parent / "migrations"
 
 
