@@ -12,7 +12,7 @@ from pathlib import Path
 from fastapi import FastAPI
 
 from inference.api.access import Access
-from inference.api.app import HttpOptions, create_app
+from inference.api.app import Door, HttpOptions, create_app
 from inference.api.deps import ApiContext
 from inference.api.health import Health, database_probe, disk_probe
 from inference.api.keys import ApiKeys, AttemptLimiter, Sessions
@@ -22,6 +22,7 @@ from inference.backends.triton_launch import TritonServerOptions
 from inference.domain.job import Priority, RetryPolicy
 from inference.domain.result import Destination, DicomwebDestination, DimseDestination
 from inference.engines import EmbeddedTriton, Engine, InThisProcess, TritonByAddress
+from inference.gateways import dicomweb
 from inference.gateways.dicomweb import Stow
 from inference.gateways.dimse import DimseServer
 from inference.gateways.dimse_association import DimseSettings
@@ -321,7 +322,8 @@ class Service:
             max_upload_bytes=settings.max_upload_mib * MIB,
             max_other_bytes=settings.max_json_kib * 1024,
         )
-        return create_app(context, options, more_routers=(stow.router(),))
+        doors = (Door(router=stow.router(), permissions=dicomweb.PERMISSIONS),)
+        return create_app(context, options, doors=doors)
 
     def _started(self) -> Parts:
         if self._parts is None:

@@ -38,6 +38,7 @@ PROBLEMS: dict[str, Problem] = {
     "invalid_request": Problem(422, "A field of the request has a wrong value"),
     "unauthenticated": Problem(401, "A valid API key is needed"),
     "too_many_attempts": Problem(429, "Too many wrong keys from this address"),
+    "forbidden": Problem(403, "Your roles do not open this"),
     "cross_origin": Problem(403, "Requests from other sites are refused"),
     "host_not_allowed": Problem(421, "This service does not answer under that host name"),
     "not_found": Problem(404, "There is no such thing"),

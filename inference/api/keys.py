@@ -17,18 +17,24 @@ import tempfile
 import threading
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from inference.domain.errors import ClinferError
+from inference.domain.roles import CONFINED_ROLES, Role
 
 _KEY_PATTERN = re.compile(r"clf_([0-9a-f]{8})_([A-Za-z0-9_-]{43})")
 _NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 SESSION_IDLE_S = 15 * 60
 SESSION_ABSOLUTE_S = 12 * 3600
 MAX_SESSIONS = 1000
+
+
+DEFAULT_KEY_ROLES = frozenset({Role.INTEGRATION, Role.READER})
+"""Of a key for which none were said, as of every key from before there were roles."""
 
 
 class ApiKeyError(ClinferError):
@@ -45,6 +51,7 @@ class ApiKey:
     key_id: str
     secret_sha256: str
     created_at: str
+    roles: tuple[Role, ...] = tuple(sorted(DEFAULT_KEY_ROLES))
 
 
 class ApiKeys:
@@ -56,14 +63,17 @@ class ApiKeys:
         self._stamp: tuple[int, int] | None = None
         self._keys: dict[str, ApiKey] = {}
 
-    def create(self, name: str) -> str:
+    def create(self, name: str, roles: Iterable[Role] = DEFAULT_KEY_ROLES) -> str:
         """Keep a new key under a name and return it; it cannot be shown again.
 
         Raises
         ------
         ApiKeyError
-            The name is malformed or taken.
+            The name is malformed or taken, or a role is not one that a key may have.
         """
+        given = tuple(sorted(set(roles)))
+        if not given or set(given) & CONFINED_ROLES:
+            raise ApiKeyError("a key has at least one role, and none of a patient or caregiver")
         if not _NAME_PATTERN.fullmatch(name):
             raise ApiKeyError(
                 "a key's name is 1 to 64 letters, digits and . _ @ -, beginning with one of the"
@@ -74,7 +84,9 @@ class ApiKeys:
             raise ApiKeyError(f"there is a key named {name} already; revoke it first")
         key_id, secret = secrets.token_hex(4), secrets.token_urlsafe(32)
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        kept = ApiKey(name=name, key_id=key_id, secret_sha256=_hash(secret), created_at=now)
+        kept = ApiKey(
+            name=name, key_id=key_id, secret_sha256=_hash(secret), created_at=now, roles=given
+        )
         self._write((*keys, kept))
         return f"clf_{key_id}_{secret}"
 
@@ -105,6 +117,13 @@ class ApiKeys:
             return None
         return kept.name
 
+    def roles_of(self, name: str) -> frozenset[Role] | None:
+        """Return the roles of a key by its name; None where it was revoked."""
+        for key in self.listed():
+            if key.name == name:
+                return frozenset(key.roles)
+        return None
+
     def _read_if_changed(self) -> None:
         try:
             status = self._path.stat()
@@ -115,8 +134,8 @@ class ApiKeys:
         if stamp == self._stamp:
             return
         try:
-            entries = [ApiKey(**entry) for entry in json.loads(self._path.read_text("utf-8"))]
-        except (ValueError, TypeError) as error:
+            entries = [_read_key(entry) for entry in json.loads(self._path.read_text("utf-8"))]
+        except (ValueError, TypeError, AttributeError) as error:
             raise ApiKeyError(f"{self._path} is not a file of API keys") from error
         self._keys = {key.key_id: key for key in entries}
         self._stamp = stamp
@@ -210,6 +229,12 @@ class AttemptLimiter:
         self._failures.move_to_end(address)
         while len(self._failures) > self._max:
             self._failures.popitem(last=False)
+
+
+def _read_key(entry: dict[str, Any]) -> ApiKey:
+    """Read one key; one without roles is from before there were any."""
+    roles = tuple(Role(role) for role in entry.get("roles", sorted(DEFAULT_KEY_ROLES)))
+    return ApiKey(**(entry | {"roles": roles}))
 
 
 def _hash(text: str) -> str:

@@ -27,9 +27,18 @@ from inference.api.pages.render import page, render
 from inference.api.pages.study_page import person_name, stamp_of, study_page, study_title
 from inference.api.routes.models import ModelName, spec_of
 from inference.api.routes.studies import note_reading
+from inference.domain.roles import IMAGE_READERS, STAFF, Permissions
 from inference.storage import studies as study_store
 
 router = APIRouter(include_in_schema=False)
+PERMISSIONS: Permissions = {
+    ("GET", "/"): IMAGE_READERS,
+    ("GET", "/fragments/studies"): IMAGE_READERS,
+    ("GET", "/studies/{study_uid}"): IMAGE_READERS,
+    ("GET", "/fragments/study-stamp/{study_uid}"): IMAGE_READERS,
+    ("GET", "/models"): STAFF,
+    ("GET", "/models/{name}"): STAFF,
+}
 ROWS_PER_PAGE = 50
 MAX_FORM_BYTES = 4096
 PageNumber = Annotated[int, Query(alias="page", ge=1, le=10_000)]
@@ -131,7 +140,7 @@ async def sign_in(request: Request, context: Context) -> Response:
         access.sessions.begin(name),
         max_age=SESSION_ABSOLUTE_S,
         httponly=True,
-        samesite="strict",
+        samesite="lax",
         secure=request.url.scheme == "https",
         path="/",
     )
@@ -145,7 +154,7 @@ def sign_out(request: Request, context: Context) -> Response:
     if token:
         context.access.sessions.end(token)
     answer = RedirectResponse(SIGN_IN_PATH, 303)
-    answer.delete_cookie(SESSION_COOKIE, path="/", httponly=True, samesite="strict")
+    answer.delete_cookie(SESSION_COOKIE, path="/", httponly=True, samesite="lax")
     return answer
 
 

@@ -13,9 +13,15 @@ from inference.api.errors import ApiError
 from inference.api.routes.studies import note_reading
 from inference.api.schemas import PageOut, ResultOut
 from inference.domain.result import Result, ResultFile
+from inference.domain.roles import IMAGE_READERS, Permissions, Role
 from inference.storage import results as result_store
 
 router = APIRouter(prefix="/v1/results", tags=["results"])
+PERMISSIONS: Permissions = {
+    ("GET", "/v1/results"): IMAGE_READERS | {Role.INTEGRATION},
+    ("GET", "/v1/results/{result_id}"): IMAGE_READERS | {Role.INTEGRATION},
+    ("GET", "/v1/results/{result_id}/files/{kind}"): IMAGE_READERS | {Role.INTEGRATION},
+}
 
 Kind = Annotated[str, PathParameter(max_length=32, pattern=r"^[a-z]+(_[a-z]+)?(-[0-9]{2,3})?$")]
 FILE_ENDINGS = {"labels": ".nii.gz", "sheet": ".png", "result": ".json"}

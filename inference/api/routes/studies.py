@@ -21,10 +21,16 @@ from inference.api.schemas import (
 )
 from inference.api.uploads import UploadOptions, take_upload
 from inference.domain.job import Priority
+from inference.domain.roles import IMAGE_READERS, SENDERS, Permissions, Role
 from inference.storage import audit
 from inference.storage import studies as study_store
 
 router = APIRouter(prefix="/v1/studies", tags=["studies"])
+PERMISSIONS: Permissions = {
+    ("GET", "/v1/studies"): IMAGE_READERS | {Role.INTEGRATION},
+    ("GET", "/v1/studies/{study_uid}"): IMAGE_READERS | {Role.INTEGRATION},
+    ("POST", "/v1/studies"): SENDERS,
+}
 
 
 @router.get("", summary="List studies, the one that changed last first")
