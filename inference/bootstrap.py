@@ -15,8 +15,12 @@ from inference.api.access import Access
 from inference.api.app import Door, HttpOptions, create_app
 from inference.api.deps import ApiContext
 from inference.api.health import Health, database_probe, disk_probe
-from inference.api.keys import ApiKeys, AttemptLimiter, Sessions
+from inference.api.keys import ApiKeys, AttemptLimiter
+from inference.api.oidc import OidcClient, OidcOptions
 from inference.api.server import HttpServer, listening_socket
+from inference.api.sessions import Sessions
+from inference.api.signing_in import SigningIn
+from inference.api.trail import AccessTrail
 from inference.api.view_cache import ViewCache
 from inference.backends.triton_launch import TritonServerOptions
 from inference.domain.job import Priority, RetryPolicy
@@ -292,6 +296,8 @@ class Service:
         views = ViewCache(settings.view_cache_mib * MIB)
         metrics.information.labels(SOFTWARE_VERSION, settings.backend).set(1)
         metrics.read_at_scrape(gauges(database, settings.data_dir, health, views))
+        trail = AccessTrail(database)
+        self._stack.callback(trail.stop)
         return ApiContext(
             database=database,
             objects=objects,
@@ -301,8 +307,11 @@ class Service:
             access=Access(
                 is_on=settings.is_auth_on,
                 keys=ApiKeys(settings.keys_path),
-                sessions=Sessions(),
+                sessions=Sessions(database),
                 limiter=AttemptLimiter(),
+                signing_in=SigningIn(database=database),
+                trail=trail,
+                oidc=make_oidc(settings),
             ),
             health=health,
             metrics=metrics,
@@ -321,6 +330,7 @@ class Service:
             allowed_hosts=hosts,
             max_upload_bytes=settings.max_upload_mib * MIB,
             max_other_bytes=settings.max_json_kib * 1024,
+            is_behind_tls=(settings.public_url or "").startswith("https://"),
         )
         doors = (Door(router=stow.router(), permissions=dicomweb.PERMISSIONS),)
         return create_app(context, options, doors=doors)
@@ -389,6 +399,23 @@ def make_destination(one: DestinationSettings, settings: Settings) -> Destinatio
         headers={"Authorization": f"Bearer {token}"} if token else {},
         kinds=one.delivery.kinds,
         timeout_s=one.timeout_s,
+    )
+
+
+def make_oidc(settings: Settings) -> OidcClient | None:
+    """Return the client of the identity provider, where one is set."""
+    if settings.oidc_issuer is None or settings.oidc_client_secret is None:
+        return None
+    return OidcClient(
+        OidcOptions(
+            issuer=settings.oidc_issuer,
+            client_id=settings.oidc_client_id or "",
+            client_secret=settings.oidc_client_secret.get_secret_value(),
+            redirect_uri=f"{(settings.public_url or '').rstrip('/')}/sign-in/provider/answer",
+            label=settings.oidc_label,
+            roles_claim=settings.oidc_roles_claim,
+            roles={value: frozenset(roles) for value, roles in settings.oidc_roles.items()},
+        )
     )
 
 

@@ -13,15 +13,20 @@ from urllib.parse import quote
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import HTTPConnection
 from starlette.responses import RedirectResponse
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from inference.api.errors import ApiError, problem_response
 from inference.api.gate import WEBSOCKET, Match, RouteGate
-from inference.api.keys import ApiKeys, AttemptLimiter, Sessions
+from inference.api.keys import ApiKeys, AttemptLimiter
+from inference.api.oidc import OidcClient
+from inference.api.sessions import Sessions
+from inference.api.signing_in import SigningIn
+from inference.api.trail import NO_PATIENT_DATA, AccessNote, AccessTrail, TrailError
 from inference.domain.roles import CONFINED_ROLES, STAFF, Role
 
 SESSION_COOKIE = "clinfer_session"
 SIGN_IN_PATH = "/sign-in"
+PASSWORD_PATH = "/account/password"  # noqa: S105 - an address
 POLICY_VIOLATION = 1008
 """Close code of RFC 6455 for a WebSocket that is refused."""
 
@@ -38,6 +43,8 @@ class Identity:
     roles : every role of the person or key
     acting : those by which the present route was opened; never empty inside a route that needs one
     compartment : the patients that a patient or a caregiver may see
+    is_person : a person signed in, not a key
+    must_change_password : nothing else is open until the person has
     """
 
     name: str
@@ -45,6 +52,8 @@ class Identity:
     roles: frozenset[Role] = frozenset()
     acting: frozenset[Role] = frozenset()
     compartment: frozenset[PatientKey] = frozenset()
+    is_person: bool = False
+    must_change_password: bool = False
 
     @property
     def sees_patient_names(self) -> bool:
@@ -83,6 +92,9 @@ class Access:
     keys: ApiKeys
     sessions: Sessions
     limiter: AttemptLimiter
+    signing_in: SigningIn
+    trail: AccessTrail
+    oidc: OidcClient | None = None
 
 
 class AccessGuard:
@@ -102,13 +114,23 @@ class AccessGuard:
         try:
             identity = await self._admit(HTTPConnection(scope), match)
         except ApiError as error:
-            await _refuse(error, scope, receive, send)
+            recorded = _Recorded(self._access.trail, scope, match, self._refused(scope), send)
+            await _refuse(error, scope, receive, recorded.send)
             return
         if identity is None and not match.is_open:
             await _to_sign_in(scope, receive, send)
             return
         state["identity"] = identity
-        await self._app(scope, receive, send)
+        if identity is None or match.key is None or match.is_open:
+            await self._app(scope, receive, send)
+            return
+        recorded = _Recorded(self._access.trail, scope, match, identity, send)
+        await self._app(scope, receive, recorded.send)
+
+    def _refused(self, scope: Scope) -> Identity | None:
+        """Return who was refused, as far as that is known."""
+        found = scope["state"].get("refused")
+        return found if isinstance(found, Identity) else None
 
     async def _admit(self, connection: HTTPConnection, match: Match) -> Identity | None:
         """Return who asks; None: a stranger, at an open route or at a page.
@@ -147,8 +169,11 @@ class AccessGuard:
             )
         if match.key is None:  # the router says that there is nothing
             return identity
+        if identity.must_change_password and match.key[1] != PASSWORD_PATH:
+            raise ApiError("forbidden", f"choose your own password first, at {PASSWORD_PATH}")
         acting = self._gate.acting(match.key, identity.roles)
         if not acting:
+            connection.scope["state"]["refused"] = identity
             raise ApiError("forbidden", "none of your roles opens this address")
         return replace(identity, acting=acting)
 
@@ -156,13 +181,84 @@ class AccessGuard:
         if presented is not None:
             return self._of_key(self._access.keys.name_of(presented), "key")
         token = connection.cookies.get(SESSION_COOKIE)
-        return self._of_key(self._access.sessions.name_of(token) if token else None, "session")
+        holder = self._access.sessions.holder_of(token) if token else None
+        if holder is None:
+            return None
+        if holder.person is None:
+            return self._of_key(holder.key_name, "session")
+        return Identity(
+            name=holder.person.name,
+            via="session",
+            roles=holder.person.roles,
+            compartment=holder.person.compartment,
+            is_person=True,
+            must_change_password=holder.person.must_change_password,
+        )
 
     def _of_key(self, name: str | None, via: Literal["key", "session"]) -> Identity | None:
         roles = self._access.keys.roles_of(name) if name else None
         if name is None or roles is None:
             return None
         return Identity(name=name, via=via, roles=roles)
+
+
+class _Recorded:
+    """Holds an answer back until the access is on record; 503 where it cannot be."""
+
+    def __init__(
+        self,
+        trail: AccessTrail,
+        scope: Scope,
+        match: Match,
+        identity: Identity | None,
+        send: Send,
+    ) -> None:
+        self._trail, self._scope, self._match = trail, scope, match
+        self._identity, self._send = identity, send
+        self._is_replaced = False
+
+    async def send(self, message: Message) -> None:
+        """Pass a message of the answer on."""
+        if self._is_replaced:
+            return
+        kind = message["type"]
+        if kind in {"http.response.start", "websocket.accept", "websocket.close"}:
+            note = self._note(message.get("status", 101 if kind == "websocket.accept" else 403))
+            try:
+                if note is not None:
+                    await self._trail.note(note)
+            except TrailError as error:
+                self._is_replaced = True
+                refusal = ApiError(error.code, "the access could not be written down; try again")
+                await _refuse(refusal, self._scope, _nothing, self._send)
+                return
+        await self._send(message)
+
+    def _note(self, status: int) -> AccessNote | None:
+        match = self._match
+        method, template = match.key or (self._scope.get("method", WEBSOCKET), "unknown")
+        is_refusal = status in {401, 403}
+        if template in NO_PATIENT_DATA and not is_refusal:
+            return None
+        if template == "unknown" and not is_refusal:
+            return None
+        client = self._scope.get("client")
+        identity = self._identity
+        roles = (identity.acting or identity.roles) if identity else frozenset()
+        return AccessNote(
+            actor=f"http:{identity.name if identity else ''}",
+            roles=tuple(sorted(roles)),
+            method=method,
+            template=template,
+            params=match.params,
+            query=self._scope["query_string"].decode("latin-1"),
+            status=status,
+            address=client[0] if client else "",
+        )
+
+
+async def _nothing() -> Message:
+    return {"type": "http.disconnect"}
 
 
 def too_many_attempts(wait_s: float) -> ApiError:

@@ -18,7 +18,17 @@ from inference.api.errors import MEDIA_TYPE, install
 from inference.api.gate import RouteGate, RouteKey
 from inference.api.guards import BodyGuard, BodyLimits, Observation, OriginGuard
 from inference.api.pages.render import STATIC_FOLDER, page
-from inference.api.routes import deliveries, health, jobs, models, pages, results, studies, views
+from inference.api.routes import (
+    deliveries,
+    health,
+    jobs,
+    models,
+    pages,
+    results,
+    sign_in,
+    studies,
+    views,
+)
 from inference.api.schemas import ProblemOut
 from inference.domain.roles import STAFF, Permissions
 
@@ -47,6 +57,8 @@ class HttpOptions:
     allowed_hosts: frozenset[str] = frozenset()
     max_upload_bytes: int = 2 * 1024**3
     max_other_bytes: int = 1024**2
+    is_behind_tls: bool = False
+    """Whether browsers come by https; cookies are then for https only."""
 
 
 def create_app(context: ApiContext, options: HttpOptions, *, doors: Sequence[Door] = ()) -> FastAPI:
@@ -82,8 +94,9 @@ def create_app(context: ApiContext, options: HttpOptions, *, doors: Sequence[Doo
         ],
     )
     app.state.context = context
+    app.state.is_behind_tls = options.is_behind_tls
     install(app, draw_problem)
-    modules = (studies, jobs, results, models, deliveries, views, health, pages)
+    modules = (studies, jobs, results, models, deliveries, views, health, pages, sign_in)
     for router in (*(module.router for module in modules), *(door.router for door in doors)):
         app.include_router(router)
 
@@ -99,7 +112,10 @@ def create_app(context: ApiContext, options: HttpOptions, *, doors: Sequence[Doo
             *(module.PERMISSIONS for module in modules),
             *(door.permissions for door in doors),
         ],
-        compartment_aware=[key for door in doors for key in door.compartment_aware],
+        compartment_aware=[
+            *sign_in.COMPARTMENT_AWARE,
+            *(key for door in doors for key in door.compartment_aware),
+        ],
     )
     app.state.gate = gate
     return app

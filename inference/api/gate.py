@@ -25,7 +25,10 @@ OPEN_ROUTES = frozenset(
         ("GET", "/readyz"),
         ("GET", "/sign-in"),
         ("POST", "/sign-in"),
+        ("GET", "/sign-in/provider"),
+        ("GET", "/sign-in/provider/answer"),
         ("POST", "/sign-out"),
+        ("POST", "/language"),
         ("GET", "/static/{path:path}"),
     }
 )

@@ -1,4 +1,4 @@
-"""API keys and browser sessions: who is asking.
+"""API keys, and a limit on guessing.
 
 A key is 256 random bits, so one SHA-256 is enough to keep it unreadable on disk (there is nothing
 to guess; slow hashes are for passwords). The file holds hashes only and is read again when it
@@ -28,9 +28,6 @@ from inference.domain.roles import CONFINED_ROLES, Role
 
 _KEY_PATTERN = re.compile(r"clf_([0-9a-f]{8})_([A-Za-z0-9_-]{43})")
 _NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
-SESSION_IDLE_S = 15 * 60
-SESSION_ABSOLUTE_S = 12 * 3600
-MAX_SESSIONS = 1000
 
 
 DEFAULT_KEY_ROLES = frozenset({Role.INTEGRATION, Role.READER})
@@ -150,53 +147,8 @@ class ApiKeys:
         Path(name).replace(self._path)
 
 
-@dataclass
-class _Session:
-    name: str
-    began_s: float
-    seen_s: float
-
-
-class Sessions:
-    """Browser sessions, in memory: a restart asks for the key again."""
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._lock = threading.Lock()
-        self._sessions: OrderedDict[str, _Session] = OrderedDict()
-
-    def begin(self, name: str) -> str:
-        """Return the token of a new session of the key's holder."""
-        token = secrets.token_urlsafe(32)
-        now = self._clock()
-        with self._lock:
-            self._sessions[_hash(token)] = _Session(name, now, now)
-            while len(self._sessions) > MAX_SESSIONS:
-                self._sessions.popitem(last=False)
-        return token
-
-    def name_of(self, token: str) -> str | None:
-        """Return whose session it is, or None where it is unknown or over."""
-        now, digest = self._clock(), _hash(token)
-        with self._lock:
-            session = self._sessions.get(digest)
-            if session is None:
-                return None
-            is_idle = now - session.seen_s > SESSION_IDLE_S
-            if is_idle or now - session.began_s > SESSION_ABSOLUTE_S:
-                del self._sessions[digest]
-                return None
-            session.seen_s = now
-            return session.name
-
-    def end(self, token: str) -> None:
-        """Forget a session."""
-        with self._lock:
-            self._sessions.pop(_hash(token), None)
-
-
 class AttemptLimiter:
-    """Counts wrong keys per address in a moving window; memory is bounded."""
+    """Counts failures per address (or account) in a moving window; memory is bounded."""
 
     def __init__(
         self,
@@ -208,27 +160,30 @@ class AttemptLimiter:
     ) -> None:
         self._limit, self._window_s, self._max = limit, window_s, max_addresses
         self._clock = clock
+        self._lock = threading.Lock()
         self._failures: OrderedDict[str, deque[float]] = OrderedDict()
 
     def wait_s(self, address: str) -> float:
         """Return how long the address has to wait before its next attempt; 0 if it may try."""
-        failures = self._failures.get(address)
-        if failures is None:
-            return 0.0
-        now = self._clock()
-        while failures and now - failures[0] > self._window_s:
-            failures.popleft()
-        if len(failures) < self._limit:
-            return 0.0
-        return self._window_s - (now - failures[0])
+        with self._lock:
+            failures = self._failures.get(address)
+            if failures is None:
+                return 0.0
+            now = self._clock()
+            while failures and now - failures[0] > self._window_s:
+                failures.popleft()
+            if len(failures) < self._limit:
+                return 0.0
+            return self._window_s - (now - failures[0])
 
     def failed(self, address: str) -> None:
         """Count one wrong key."""
-        failures = self._failures.setdefault(address, deque(maxlen=self._limit))
-        failures.append(self._clock())
-        self._failures.move_to_end(address)
-        while len(self._failures) > self._max:
-            self._failures.popitem(last=False)
+        with self._lock:
+            failures = self._failures.setdefault(address, deque(maxlen=self._limit))
+            failures.append(self._clock())
+            self._failures.move_to_end(address)
+            while len(self._failures) > self._max:
+                self._failures.popitem(last=False)
 
 
 def _read_key(entry: dict[str, Any]) -> ApiKey:
