@@ -27,6 +27,7 @@ from inference.domain.job import Priority, RetryPolicy
 from inference.domain.result import Destination, DicomwebDestination, DimseDestination
 from inference.engines import EmbeddedTriton, Engine, InThisProcess, TritonByAddress
 from inference.gateways import dicomweb
+from inference.gateways.destination_check import check_destination
 from inference.gateways.dicomweb import Stow
 from inference.gateways.dimse import DimseServer
 from inference.gateways.dimse_association import DimseSettings
@@ -317,6 +318,9 @@ class Service:
             metrics=metrics,
             version=SOFTWARE_VERSION,
             dicom_address=f"{settings.dicom_ae_title}@{settings.dicom_host}:{settings.dicom_port}",
+            destinations=tuple(make_destination(one, settings) for one in settings.destinations),
+            check_destination=check_destination,
+            watermark_bytes=settings.min_free_disk_mib * MIB,
             max_upload_parts=settings.max_archive_entries,
         )
 

@@ -19,9 +19,15 @@ from inference.api.gate import RouteGate, RouteKey
 from inference.api.guards import BodyGuard, BodyLimits, Observation, OriginGuard
 from inference.api.pages.render import STATIC_FOLDER, page
 from inference.api.routes import (
+    admin,
+    admin_audit,
+    admin_routing,
+    admin_storage,
+    admin_work,
     deliveries,
     health,
     jobs,
+    launch,
     models,
     pages,
     results,
@@ -96,7 +102,10 @@ def create_app(context: ApiContext, options: HttpOptions, *, doors: Sequence[Doo
     app.state.context = context
     app.state.is_behind_tls = options.is_behind_tls
     install(app, draw_problem)
-    modules = (studies, jobs, results, models, deliveries, views, health, pages, sign_in)
+    modules = (
+        studies, jobs, results, models, deliveries, views, health, pages, sign_in, launch,
+        admin, admin_work, admin_routing, admin_storage, admin_audit,
+    )  # fmt: skip
     for router in (*(module.router for module in modules), *(door.router for door in doors)):
         app.include_router(router)
 

@@ -115,7 +115,7 @@ class RouteGate:
             opening -= CONFINED_ROLES
         return opening
 
-    def keys(self) -> tuple[RouteKey, ...]:
+    def every_route(self) -> tuple[RouteKey, ...]:
         """Every (method, template) of the application."""
         return tuple(
             (method, route.template) for route in self.routes for method in sorted(route.methods)
