@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any
 
 import httpx
@@ -29,6 +33,7 @@ ORIGIN = {"Origin": BASE_URL}
 CHEAP = PasswordHasher(time_cost=1, memory_cost=64, parallelism=1)
 """Real argon2id, small: what tests need is the code, not the cost."""
 GOOD_PASSWORD = "a quiet grey harbour"
+SQLITE = "clinfer.sqlite3"
 PATIENT = ("P-1", "urn:oid:1.2.3")
 
 
@@ -109,6 +114,15 @@ class App:
         return {"Cookie": f"{SESSION_COOKIE}={token}", **ORIGIN}
 
 
+@cache
+def migrated() -> Path:
+    """An empty database with today's schema: migrating takes longer than most tests here."""
+    folder = Path(mkdtemp(prefix="clinfer-migrated-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    Database.open(folder / SQLITE).close()
+    return folder / SQLITE
+
+
 @contextmanager
 def built_app(folder: Path, **options: Any) -> Iterator[App]:
     """The application as the service wires it, without sockets, workers or an engine."""
@@ -116,6 +130,9 @@ def built_app(folder: Path, **options: Any) -> Iterator[App]:
         write_two_boxes_model(folder / "model_repo")
     settings = service_settings(folder, **({"auth": "keys"} | options))
     service = Service(settings, engine=FakeEngine((200.0, 500.0)))
+    if not (settings.data_dir / SQLITE).exists():
+        settings.data_dir.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(migrated(), settings.data_dir / SQLITE)
     opened, objects = service._open_storage()
     intake = Intake(database=opened, objects=objects, settings=intake_settings(settings))
     context = service._context(
