@@ -14,6 +14,7 @@ from fastapi import FastAPI
 from inference.api.access import Access
 from inference.api.app import Door, HttpOptions, create_app
 from inference.api.deps import ApiContext
+from inference.api.guards import host_name
 from inference.api.health import Health, database_probe, disk_probe
 from inference.api.keys import ApiKeys, AttemptLimiter
 from inference.api.oidc import OidcClient, OidcOptions
@@ -329,6 +330,8 @@ class Service:
         hosts = frozenset(host.lower() for host in settings.allowed_hosts)
         if is_loopback(settings.http_host):
             hosts |= LOOPBACK_NAMES
+        if hosts and settings.public_url:
+            hosts |= {host_name(settings.public_url.partition("://")[2].strip("/").lower())}
         stow = Stow(intake=intake, max_parts=settings.max_archive_entries)
         options = HttpOptions(
             allowed_hosts=hosts,

@@ -23,7 +23,7 @@ from inference.api.passwords import LEAST_CHARACTERS, PasswordRuleError
 from inference.api.sessions import SESSION_ABSOLUTE
 from inference.api.signing_in import Attempt
 from inference.domain.roles import IMAGE_READERS, Permissions, Role
-from inference.storage import people
+from inference.storage import audit, people
 from inference.storage.people import Person
 
 router = APIRouter(include_in_schema=False)
@@ -208,6 +208,15 @@ def _with_key(request: Request, context: ApiContext, key: str, target: str) -> R
         else:
             problem, status = words("sign_in.wait", seconds=int(wait_s) + 1), 429
         return _form_page(request, context, target, problem=problem, status=status)
+    with context.database.write() as connection:
+        audit.append(
+            connection,
+            at=context.database.now(connection),
+            actor=f"http:{name}",
+            action="session.began",
+            subject=name,
+            detail={"address": address, "by": "key"},
+        )
     roles = access.keys.roles_of(name) or frozenset()
     answer = RedirectResponse(target if target != "/" else home_of(roles), 303)
     _set_session(request, answer, access.sessions.begin(name))
