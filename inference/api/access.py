@@ -6,16 +6,17 @@ needs one of the roles that its module names for it (`inference.api.gate`).
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, replace
 from typing import Literal
 from urllib.parse import quote
 
 from starlette.concurrency import run_in_threadpool
-from starlette.requests import HTTPConnection
-from starlette.responses import RedirectResponse
+from starlette.requests import HTTPConnection, Request
+from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from inference.api.errors import ApiError, problem_response
+from inference.api.errors import ApiError, Draw, is_page_request, problem_response
 from inference.api.gate import WEBSOCKET, Match, RouteGate
 from inference.api.keys import ApiKeys, AttemptLimiter
 from inference.api.oidc import OidcClient
@@ -100,8 +101,8 @@ class Access:
 class AccessGuard:
     """ASGI middleware that gives each request an identity or refuses it."""
 
-    def __init__(self, app: ASGIApp, access: Access, gate: RouteGate) -> None:
-        self._app, self._access, self._gate = app, access, gate
+    def __init__(self, app: ASGIApp, access: Access, gate: RouteGate, draw: Draw) -> None:
+        self._app, self._access, self._gate, self._draw = app, access, gate, draw
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let the request through, or answer 401, 403, 405, 429, or with the way to the form."""
@@ -114,8 +115,10 @@ class AccessGuard:
         try:
             identity = await self._admit(HTTPConnection(scope), match)
         except ApiError as error:
-            recorded = _Recorded(self._access.trail, scope, match, self._refused(scope), send)
-            await _refuse(error, scope, receive, recorded.send)
+            refused = self._refused(scope)
+            recorded = _Recorded(self._access.trail, scope, match, refused, send)
+            state["identity"] = refused  # known, and shut out here: the page still greets them
+            await _refuse(error, scope, receive, recorded.send, self._draw)
             return
         if identity is None and not match.is_open:
             await _to_sign_in(scope, receive, send)
@@ -202,6 +205,9 @@ class AccessGuard:
         return Identity(name=name, via=via, roles=roles)
 
 
+_BEGINNINGS = frozenset({"http.response.start", "websocket.accept", "websocket.close"})
+
+
 class _Recorded:
     """Holds an answer back until the access is on record; 503 where it cannot be."""
 
@@ -215,14 +221,15 @@ class _Recorded:
     ) -> None:
         self._trail, self._scope, self._match = trail, scope, match
         self._identity, self._send = identity, send
-        self._is_replaced = False
+        self._is_replaced = self._is_noted = False
 
     async def send(self, message: Message) -> None:
         """Pass a message of the answer on."""
         if self._is_replaced:
             return
         kind = message["type"]
-        if kind in {"http.response.start", "websocket.accept", "websocket.close"}:
+        if kind in _BEGINNINGS and not self._is_noted:
+            self._is_noted = True
             note = self._note(message.get("status", 101 if kind == "websocket.accept" else 403))
             try:
                 if note is not None:
@@ -270,17 +277,23 @@ def too_many_attempts(wait_s: float) -> ApiError:
     )
 
 
-async def _refuse(error: ApiError, scope: Scope, receive: Receive, send: Send) -> None:
+async def _refuse(
+    error: ApiError, scope: Scope, receive: Receive, send: Send, draw: Draw | None = None
+) -> None:
     scope["state"]["problem_code"] = error.problem_code
     if scope["type"] == "websocket":
         await send({"type": "websocket.close", "code": POLICY_VIOLATION})
         return
-    answer = problem_response(
+    answer: Response = problem_response(
         error.problem_code,
         error.detail,
         request_id=scope["state"].get("request_id", ""),
         headers=error.headers,
     )
+    request = Request(scope)
+    if draw is not None and is_page_request(request):
+        answer = draw(request, json.loads(bytes(answer.body)))
+        answer.headers.update(error.headers)
     await answer(scope, receive, send)
 
 

@@ -89,7 +89,7 @@ def create_app(context: ApiContext, options: HttpOptions, *, doors: Sequence[Doo
         middleware=[
             Middleware(Observation, metrics=context.metrics),
             Middleware(OriginGuard, allowed_hosts=options.allowed_hosts),
-            Middleware(AccessGuard, access=context.access, gate=gate),
+            Middleware(AccessGuard, access=context.access, gate=gate, draw=draw_problem),
             Middleware(
                 BodyGuard,
                 limits=BodyLimits(

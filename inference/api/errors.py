@@ -150,7 +150,7 @@ def install(app: FastAPI, draw: Draw) -> None:
         response = problem_response(
             code, detail, request_id=request_id_of(request), problem=problem, **more
         )
-        if not _is_page(request):
+        if not is_page_request(request):
             return response
         return draw(request, json.loads(bytes(response.body)))
 
@@ -189,6 +189,7 @@ def install(app: FastAPI, draw: Draw) -> None:
         return answer(request, code, PROBLEMS[code].title, headers=dict(error.headers or {}))
 
 
-def _is_page(request: Request) -> bool:
+def is_page_request(request: Request) -> bool:
+    """Whether a browser asked for a page, so that a problem is shown as one."""
     is_api = request.url.path.startswith(("/v1", "/dicom-web", "/metrics", "/openapi", "/static"))
     return not is_api and "text/html" in request.headers.get("accept", "")

@@ -97,7 +97,7 @@ class SigningIn:
                 actor=f"http:{person.name}",
                 action="session.began",
                 subject=person.name,
-                detail={"address": address, "by": by},
+                detail={"address": address, "by": by, "roles": sorted(person.roles)},
             )
         return kept
 

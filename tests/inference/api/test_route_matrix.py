@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Iterator
 
 import pytest
+from fastapi import APIRouter, WebSocket
 
-from inference.api.gate import OPEN_ROUTES, RouteKey
+from inference.api import app as app_module
+from inference.api.gate import OPEN_ROUTES, WEBSOCKET, RouteKey
 from inference.domain.roles import CONFINED_ROLES, Role
 from tests.builders.app import ORIGIN, App, Browser, built_app
 
@@ -127,3 +130,69 @@ def test_writing_routes_refuse_other_sites_whatever_the_role(app: App) -> None:
             headers = {"Cookie": everything["Cookie"]} | origin
             answer = browser.request(key[0], address(key[1]), headers=headers)
             assert (answer.status_code, answer.json()["code"]) == (403, "cross_origin"), key
+
+
+class TestWebSockets:
+    """A route that is a WebSocket is asked for by the same rules, and by our own pages only."""
+
+    @pytest.fixture
+    def built(self, tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
+        router = APIRouter()
+
+        @router.websocket("/v1/events")
+        async def events(socket: WebSocket) -> None:
+            await socket.accept()
+            await socket.close()
+
+        door = app_module.Door(
+            router=router,
+            permissions={(WEBSOCKET, "/v1/events"): frozenset({Role.READER})},
+        )
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(
+                "inference.bootstrap.create_app",
+                lambda context, options, doors: app_module.create_app(
+                    context, options, doors=[door]
+                ),
+            )
+            with built_app(tmp_path_factory.mktemp("sockets")) as built:
+                yield built
+
+    def opened(self, built: App, headers: dict[str, str]) -> str:
+        """Ask for the socket; returns the first thing that is answered."""
+        scope = {
+            "type": "websocket",
+            "path": "/v1/events",
+            "raw_path": b"/v1/events",
+            "query_string": b"",
+            "root_path": "",
+            "client": ("127.0.0.1", 1),
+            "headers": [
+                (name.lower().encode(), value.encode())
+                for name, value in ({"Host": "127.0.0.1"} | headers).items()
+            ],
+        }
+        answers: list[str] = []
+
+        async def receive() -> dict[str, object]:
+            return {"type": "websocket.connect"}
+
+        async def send(message: dict[str, object]) -> None:
+            answers.append(str(message["type"]))
+
+        asyncio.run(built.app(scope, receive, send))
+        return answers[0]
+
+    def test_a_reader_from_our_own_page_is_let_in_and_nobody_else(self, built: App) -> None:
+        reader = built.session(built.person("ada", Role.READER))
+        other = built.session(built.person("phil", Role.PHARMACIST))
+        assert self.opened(built, reader) == "websocket.accept"
+        for headers in (
+            {},
+            other,
+            reader | {"Origin": "https://evil.example"},
+            {"Cookie": reader["Cookie"]},
+            reader | {"Host": "evil.example"},
+        ):
+            assert self.opened(built, headers) == "websocket.close"
+        assert [event.actor for event in built.events("access.refused")] == ["http:", "http:phil"]

@@ -294,3 +294,14 @@ def test_signing_in_leads_nowhere_else(app: App) -> None:
     app.person("ada", Role.READER, password=GOOD_PASSWORD)
     for target in ("https://evil.example", "//evil.example", "/\\evil.example", f"{BASE_URL}/x"):
         assert sign_in(app.browser(), "ada", next=target).headers["location"] == "/"
+
+
+def test_a_person_who_is_refused_sees_a_page_and_a_program_a_problem(app: App) -> None:
+    headers = app.session(app.person("phil", Role.PHARMACIST))
+    page = app.browser().get("/admin/people", headers=headers | {"Accept": "text/html"})
+    assert page.status_code == 403
+    assert page.headers["content-type"].startswith("text/html")
+    assert "phil" in page.text
+    assert "Studies</a>" not in page.text
+    problem = app.browser().get("/admin/people", headers=headers)
+    assert problem.json()["code"] == "forbidden"
