@@ -10,7 +10,7 @@ import pytest
 from fastapi import APIRouter, WebSocket
 
 from inference.api import app as app_module
-from inference.api.gate import OPEN_ROUTES, WEBSOCKET, RouteKey
+from inference.api.gate import OPEN_ROUTES, WEBSOCKET, RouteGate, RouteKey
 from inference.domain.roles import CONFINED_ROLES, Role
 from tests.builders.app import ORIGIN, App, Browser, built_app
 
@@ -87,8 +87,6 @@ def test_a_route_that_no_module_names_is_shut_even_on_loopback(tmp_path) -> None
 
 
 def test_two_modules_cannot_name_the_same_route(app: App) -> None:
-    from inference.api.gate import RouteGate
-
     one = {("GET", "/a"): frozenset({Role.ADMIN})}
     with pytest.raises(ValueError, match="GET /a"):
         RouteGate().close([], [one, one])
@@ -196,3 +194,13 @@ class TestWebSockets:
         ):
             assert self.opened(built, headers) == "websocket.close"
         assert [event.actor for event in built.events("access.refused")] == ["http:", "http:phil"]
+
+
+def test_a_patients_role_opens_only_what_knows_of_compartments() -> None:
+    gate, key = RouteGate(), ("GET", "/of-a-patient")
+    both = [{key: frozenset({Role.PATIENT, Role.READER})}]
+    gate.close([], both)
+    assert gate.acting(key, frozenset({Role.PATIENT})) == frozenset()
+    assert gate.acting(key, frozenset({Role.PATIENT, Role.READER})) == {Role.READER}
+    gate.close([], both, compartment_aware=[key])
+    assert gate.acting(key, frozenset({Role.PATIENT})) == {Role.PATIENT}
