@@ -13,18 +13,25 @@ from typing import Any
 from fastapi import FastAPI
 
 from inference.api.access import Access
-from inference.api.app import HttpOptions, create_app
+from inference.api.app import Door, HttpOptions, create_app
 from inference.api.deps import ApiContext
+from inference.api.guards import host_name
 from inference.api.health import Health, database_probe, disk_probe
-from inference.api.keys import ApiKeys, AttemptLimiter, Sessions
+from inference.api.keys import ApiKeys, AttemptLimiter
+from inference.api.oidc import OidcClient, OidcOptions
 from inference.api.server import HttpServer, listening_socket
+from inference.api.sessions import Sessions
+from inference.api.signing_in import SigningIn
+from inference.api.trail import AccessTrail
 from inference.api.view_cache import ViewCache
 from inference.backends.triton_launch import TritonServerOptions
 from inference.domain.job import Priority, RetryPolicy
 from inference.domain.result import Destination, DicomwebDestination, DimseDestination
 from inference.engines import EmbeddedTriton, Engine, InThisProcess, TritonByAddress
+from inference.gateways import dicomweb
 from inference.gateways.archive_removal import ArchiveRemover
 from inference.gateways.commitment import make_asker
+from inference.gateways.destination_check import check_destination
 from inference.gateways.dicomweb import Stow
 from inference.gateways.dimse import DimseServer
 from inference.gateways.dimse_association import DimseSettings
@@ -322,6 +329,8 @@ class Service:
         views = ViewCache(settings.view_cache_mib * MIB)
         metrics.information.labels(SOFTWARE_VERSION, settings.backend).set(1)
         metrics.read_at_scrape(gauges(database, settings.data_dir, health, views))
+        trail = AccessTrail(database)
+        self._stack.callback(trail.stop)
         return ApiContext(
             database=database,
             objects=objects,
@@ -331,13 +340,19 @@ class Service:
             access=Access(
                 is_on=settings.is_auth_on,
                 keys=ApiKeys(settings.keys_path),
-                sessions=Sessions(),
+                sessions=Sessions(database),
                 limiter=AttemptLimiter(),
+                signing_in=SigningIn(database=database),
+                trail=trail,
+                oidc=make_oidc(settings),
             ),
             health=health,
             metrics=metrics,
             version=SOFTWARE_VERSION,
             dicom_address=f"{settings.dicom_ae_title}@{settings.dicom_host}:{settings.dicom_port}",
+            destinations=tuple(make_destination(one, settings) for one in settings.destinations),
+            check_destination=check_destination,
+            watermark_bytes=settings.min_free_disk_mib * MIB,
             max_upload_parts=settings.max_archive_entries,
         )
 
@@ -346,13 +361,17 @@ class Service:
         hosts = frozenset(host.lower() for host in settings.allowed_hosts)
         if is_loopback(settings.http_host):
             hosts |= LOOPBACK_NAMES
+        if hosts and settings.public_url:
+            hosts |= {host_name(settings.public_url.partition("://")[2].strip("/").lower())}
         stow = Stow(intake=intake, max_parts=settings.max_archive_entries)
         options = HttpOptions(
             allowed_hosts=hosts,
             max_upload_bytes=settings.max_upload_mib * MIB,
             max_other_bytes=settings.max_json_kib * 1024,
+            is_behind_tls=(settings.public_url or "").startswith("https://"),
         )
-        return create_app(context, options, more_routers=(stow.router(),))
+        doors = (Door(router=stow.router(), permissions=dicomweb.PERMISSIONS),)
+        return create_app(context, options, doors=doors)
 
     def _started(self) -> Parts:
         if self._parts is None:
@@ -432,6 +451,23 @@ def rules_of(one: DestinationSettings) -> dict[str, Any]:
         "retract": profile.retract,
         "archive_url": one.archive_url or "",
     }
+
+
+def make_oidc(settings: Settings) -> OidcClient | None:
+    """Return the client of the identity provider, where one is set."""
+    if settings.oidc_issuer is None or settings.oidc_client_secret is None:
+        return None
+    return OidcClient(
+        OidcOptions(
+            issuer=settings.oidc_issuer,
+            client_id=settings.oidc_client_id or "",
+            client_secret=settings.oidc_client_secret.get_secret_value(),
+            redirect_uri=f"{(settings.public_url or '').rstrip('/')}/sign-in/provider/answer",
+            label=settings.oidc_label,
+            roles_claim=settings.oidc_roles_claim,
+            roles={value: frozenset(roles) for value, roles in settings.oidc_roles.items()},
+        )
+    )
 
 
 def intake_settings(settings: Settings) -> IntakeSettings:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Annotated
 
@@ -11,6 +12,7 @@ from inference.api.access import Access, Identity, identity_of
 from inference.api.errors import ApiError
 from inference.api.health import Health
 from inference.api.view_cache import ViewCache
+from inference.domain.result import Destination
 from inference.jobs.intake import Intake
 from inference.pipeline.spec import ModelSpec
 from inference.storage.database import Database
@@ -26,6 +28,8 @@ class ApiContext:
     ----------
     models : the models that are served, by name
     dicom_address : what the empty list tells a person to send to
+    check_destination : tries one without storing anything there; None where there is no door out
+    watermark_bytes : free disk space below which nothing more is taken in
     max_upload_parts : most files in one multipart upload
     """
 
@@ -39,6 +43,9 @@ class ApiContext:
     metrics: Metrics
     version: str
     dicom_address: str = ""
+    destinations: tuple[Destination, ...] = ()
+    check_destination: Callable[[Destination], str] | None = None
+    watermark_bytes: int = 0
     max_upload_parts: int = 20_000
 
 

@@ -38,6 +38,7 @@ PROBLEMS: dict[str, Problem] = {
     "invalid_request": Problem(422, "A field of the request has a wrong value"),
     "unauthenticated": Problem(401, "A valid API key is needed"),
     "too_many_attempts": Problem(429, "Too many wrong keys from this address"),
+    "forbidden": Problem(403, "Your roles do not open this"),
     "cross_origin": Problem(403, "Requests from other sites are refused"),
     "host_not_allowed": Problem(421, "This service does not answer under that host name"),
     "not_found": Problem(404, "There is no such thing"),
@@ -51,6 +52,14 @@ PROBLEMS: dict[str, Problem] = {
     "multipart_refused": Problem(400, "The multipart body is malformed or passes a limit"),
     "not_drawable": Problem(422, "The series cannot be drawn"),
     "storage_full": Problem(507, "The disk has too little room"),
+    "routing": Problem(422, "The routing rule does not hold"),
+    "retention": Problem(422, "The retention rule does not hold"),
+    "audit_chain": Problem(409, "The audit trail was changed"),
+    "patient_mismatch": Problem(409, "The study is another patient's"),
+    "person": Problem(422, "The person's name, roles or patients do not hold"),
+    "password_rule": Problem(422, "This password is too easily guessed"),
+    "oidc": Problem(401, "Signing in with the identity provider failed"),
+    "oidc_unavailable": Problem(503, "The identity provider does not answer"),
     "not_requeueable": Problem(409, "This job cannot be started again"),
     "release": Problem(409, "The result or report does not allow this"),
     "head_too_large": Problem(431, "The address or the headers are too long"),
@@ -142,7 +151,7 @@ def install(app: FastAPI, draw: Draw) -> None:
         response = problem_response(
             code, detail, request_id=request_id_of(request), problem=problem, **more
         )
-        if not _is_page(request):
+        if not is_page_request(request):
             return response
         return draw(request, json.loads(bytes(response.body)))
 
@@ -181,6 +190,7 @@ def install(app: FastAPI, draw: Draw) -> None:
         return answer(request, code, PROBLEMS[code].title, headers=dict(error.headers or {}))
 
 
-def _is_page(request: Request) -> bool:
+def is_page_request(request: Request) -> bool:
+    """Whether a browser asked for a page, so that a problem is shown as one."""
     is_api = request.url.path.startswith(("/v1", "/dicom-web", "/metrics", "/openapi", "/static"))
     return not is_api and "text/html" in request.headers.get("accept", "")

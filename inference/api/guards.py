@@ -118,14 +118,19 @@ class OriginGuard:
         self._app, self._allowed = app, allowed_hosts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Refuse foreign hosts and cross-site changes."""
-        if scope["type"] != "http":
+        """Refuse foreign hosts, cross-site changes, and cross-site WebSockets."""
+        if scope["type"] not in {"http", "websocket"}:
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        refusal = _too_large_head(scope) or self._refusal(scope["method"], headers)
+        # A WebSocket is no safe method: no rule of browsers keeps another site from reading it.
+        method = scope.get("method", "WEBSOCKET")
+        refusal = _too_large_head(scope) or self._refusal(method, headers)
         if refusal is None:
             await self._app(scope, receive, send)
+            return
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1008})
             return
         code, detail = refusal
         await _answer(ApiError(code, detail), scope, receive, send, is_open=False)

@@ -10,6 +10,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from inference.domain.job import Priority
+from inference.domain.routing import Routing
 
 
 class Channel(StrEnum):
@@ -138,6 +139,7 @@ class StudyInput:
     stored_keys : result keys that this study already has; return ``ReusedResult(key)`` for such a
         key instead of computing again
     receive_s, queue_s : seconds from its first instance to its last, and from then to a worker
+    routing : which models may run on which series, and where their results go
     """
 
     job_id: int
@@ -150,6 +152,7 @@ class StudyInput:
     stored_keys: frozenset[str] = frozenset()
     receive_s: float = 0.0
     queue_s: float = 0.0
+    routing: Routing = field(default_factory=Routing)
 
 
 def input_set_hash(pairs: Iterable[tuple[str, str]]) -> str:

@@ -20,6 +20,7 @@ from starlette.requests import ClientDisconnect
 
 from inference.domain.errors import ClinferError
 from inference.domain.job import Priority
+from inference.domain.roles import SENDERS, Permissions
 from inference.domain.study import Channel, Sender
 from inference.jobs.errors import IdentifierError, IntakeError, UnsupportedObjectError
 from inference.jobs.identify import identify
@@ -36,6 +37,10 @@ from inference.storage.errors import StorageFullError
 from inference.telemetry import get_logger
 
 JSON_TYPE = "application/dicom+json"
+PERMISSIONS: Permissions = {
+    ("POST", "/dicom-web/studies"): SENDERS,
+    ("POST", "/dicom-web/studies/{study_uid}"): SENDERS,
+}
 _ACCEPTED = frozenset({JSON_TYPE, "application/json", "application/*", "*/*"})
 
 OUT_OF_RESOURCES = 0xA700

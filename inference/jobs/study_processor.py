@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +59,7 @@ class ModelStudyProcessor:
         outcomes = [
             analyse_series(
                 series,
-                specs,
+                tuple(one for one in specs if study.routing.takes(series.series_uid, one.name)),
                 self._predictor,
                 out / f"series-{number + 1}",
                 progress=_stage_progress(progress, number / len(all_series), series),
@@ -70,9 +70,14 @@ class ModelStudyProcessor:
             for number, series in enumerate(all_series)
         ]
         progress(1.0, "storing results")
+        routed_away = {
+            series.series_uid
+            for series in all_series
+            if not any(study.routing.takes(series.series_uid, one.name) for one in specs)
+        }
         drafts = [draft for outcome in outcomes for draft in self._drafts(outcome, study, out)]
         if not drafts:
-            raise NoApplicableModelError(why_no_model_applies(outcomes))
+            raise NoApplicableModelError(why_no_model_applies(outcomes, routed_away))
         return tuple(drafts)
 
     def _specs(self, study: StudyInput) -> tuple[ModelSpec, ...]:
@@ -108,7 +113,7 @@ class ModelStudyProcessor:
         ]
 
 
-def why_no_model_applies(outcomes: list[SeriesOutcome]) -> str:
+def why_no_model_applies(outcomes: list[SeriesOutcome], routed_away: Collection[str] = ()) -> str:
     """One line with each distinct reason, for a person who expected a result."""
     if not outcomes:
         return "no model applies: the study has no image series"
@@ -117,6 +122,8 @@ def why_no_model_applies(outcomes: list[SeriesOutcome]) -> str:
         for outcome in outcomes
         for name, reason in outcome.not_applicable.items()
     }
+    if routed_away:
+        reasons.add("no rule of the routing table sends the series to a model")
     return "no model applies: " + "; ".join(sorted(reasons))
 
 

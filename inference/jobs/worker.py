@@ -31,11 +31,13 @@ from inference.domain.result import (
     ResultState,
     ReusedResult,
 )
+from inference.domain.routing import Routing
 from inference.domain.study import StudyInput, input_set_hash
 from inference.jobs.errors import JobAbandonedError
 from inference.jobs.lease import Lease
 from inference.jobs.owner import new_owner
 from inference.jobs.release import offer_result, retract_superseded
+from inference.jobs.routing import routing_of
 from inference.jobs.structure import read_file_meta
 from inference.storage import audit, deliveries, jobs, results, studies
 from inference.storage.database import Database
@@ -146,6 +148,7 @@ class Worker:
                 stored_keys=results.keys_of_study(connection, job.study_uid),
                 receive_s=max(0.0, (received_at - job.created_at).total_seconds()),
                 queue_s=max(0.0, (now - max(received_at, job.created_at)).total_seconds()),
+                routing=routing_of(connection, self.objects, job.study_uid),
             )
             return job, study
 
@@ -154,7 +157,7 @@ class Worker:
         log.info("job started", tries=job.tries, losses=job.losses)
         try:
             made = self.processor.process(study, out=out, progress=lease.progress)
-            self._finish(job, made, lease)
+            self._finish(job, made, lease, study.routing)
             log.info("job finished", n_results=len(made))
         except (JobAbandonedError, LeaseLostError) as error:
             self._abandon(job, lease)
@@ -169,7 +172,13 @@ class Worker:
             log.exception("job failed", tries=job.tries + 1)
             self._fail(job, lease, error)
 
-    def _finish(self, job: Job, made: Sequence[ResultDraft | ReusedResult], lease: Lease) -> None:
+    def _finish(
+        self,
+        job: Job,
+        made: Sequence[ResultDraft | ReusedResult],
+        lease: Lease,
+        routing: Routing,
+    ) -> None:
         filed = [self._file(one) for one in made if isinstance(one, ResultDraft)]
         reused = [one for one in made if isinstance(one, ReusedResult)]
         with self.database.write() as connection:
@@ -177,7 +186,7 @@ class Worker:
             if not jobs.is_newest(connection, job.id):
                 raise JobAbandonedError("a later version of the study took over")
             jobs.finish(connection, job.id, owner=lease.owner, now=now, state=JobState.DONE)
-            self._store(connection, job, filed, reused, now)
+            self._store(connection, job, filed, reused, now, routing)
 
     def _store(
         self,
@@ -186,7 +195,9 @@ class Worker:
         filed: Sequence[FiledResult],
         reused: Sequence[ReusedResult],
         now: datetime,
+        routing: Routing | None = None,
     ) -> None:
+        routing = routing or Routing()
         stored = results.store(connection, job, filed=filed, reused=reused, now=now)
         deliveries.cancel(connection, stored.superseded)
         retract_superseded(
@@ -197,7 +208,13 @@ class Worker:
             is_replaced=bool(reused) or any(one.draft.files for one in filed),
         )
         for result_id in stored.new:
-            offer_result(connection, result_id, destinations=self.destinations, now=now)
+            found = results.get_result(connection, result_id)
+            routed = [
+                one
+                for one in self.destinations
+                if routing.delivers(found.series_uid, found.model, one.name)
+            ]
+            offer_result(connection, result_id, destinations=routed, now=now)
         audit.append(
             connection,
             at=now,

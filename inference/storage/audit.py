@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, Row, insert, select
 
 from inference.storage.errors import StorageError
 from inference.storage.tables import audit
@@ -90,18 +90,34 @@ def events(
     query = select(audit).where(audit.c.seq > after_seq).order_by(audit.c.seq).limit(limit)
     if subject is not None:
         query = query.where(audit.c.subject == subject)
-    return tuple(
-        AuditEvent(
-            seq=row.seq,
-            at=row.at,
-            actor=row.actor,
-            action=row.action,
-            subject=row.subject,
-            detail=json.loads(row.detail),
-            hash=row.hash,
-        )
-        for row in connection.execute(query)
-    )
+    return tuple(_as_event(row) for row in connection.execute(query))
+
+
+def search(
+    connection: Connection,
+    *,
+    actor: str = "",
+    action: str = "",
+    subject: str = "",
+    since: datetime | None = None,
+    until: datetime | None = None,
+    before_seq: int | None = None,
+    limit: int = 100,
+) -> tuple[AuditEvent, ...]:
+    """Events that fit every filter that is given, newest first; texts are beginnings."""
+    query = select(audit).order_by(audit.c.seq.desc()).limit(limit)
+    for column, text in ((audit.c.actor, actor), (audit.c.action, action)):
+        if text:
+            query = query.where(column.startswith(text, autoescape=True))
+    if subject:
+        query = query.where(audit.c.subject == subject)
+    if since is not None:
+        query = query.where(audit.c.at >= since)
+    if until is not None:
+        query = query.where(audit.c.at < until)
+    if before_seq is not None:
+        query = query.where(audit.c.seq < before_seq)
+    return tuple(_as_event(row) for row in connection.execute(query))
 
 
 def head(connection: Connection) -> tuple[int, str]:
@@ -136,6 +152,18 @@ def verify(connection: Connection, *, known_head: tuple[int, str] | None = None)
     if known and known != {0: FIRST_HASH}:
         raise AuditChainError(seq=expected_seq, problem="the end of the chain was cut off")
     return expected_seq - 1
+
+
+def _as_event(row: Row[Any]) -> AuditEvent:
+    return AuditEvent(
+        seq=row.seq,
+        at=row.at,
+        actor=row.actor,
+        action=row.action,
+        subject=row.subject,
+        detail=json.loads(row.detail),
+        hash=row.hash,
+    )
 
 
 def _row_hash(

@@ -360,7 +360,9 @@ def list_deliveries(
     study_uid: str | None = None,
     result_id: int | None = None,
     state: DeliveryState | None = None,
+    destination: str | None = None,
     limit: int = 100,
+    before_id: int | None = None,
 ) -> tuple[Delivery, ...]:
     """Deliveries, newest first."""
     query = _deliveries().order_by(delivery.c.id.desc()).limit(limit)
@@ -370,6 +372,10 @@ def list_deliveries(
         query = query.where(delivery.c.result_id == result_id)
     if state is not None:
         query = query.where(delivery.c.state == state.value)
+    if destination is not None:
+        query = query.where(delivery.c.destination == destination)
+    if before_id is not None:
+        query = query.where(delivery.c.id < before_id)
     return tuple(_as_delivery(row) for row in connection.execute(query))
 
 

@@ -403,6 +403,7 @@ def list_jobs(
     *,
     study_uid: str | None = None,
     state: JobState | None = None,
+    model: str | None = None,
     limit: int = 100,
     before_id: int | None = None,
 ) -> tuple[Job, ...]:
@@ -412,6 +413,8 @@ def list_jobs(
         query = query.where(job.c.study_uid == study_uid)
     if state is not None:
         query = query.where(job.c.state == state.value)
+    if model is not None:
+        query = query.where(job.c.model == model)
     if before_id is not None:
         query = query.where(job.c.id < before_id)
     return tuple(_as_job(row) for row in connection.execute(query))
