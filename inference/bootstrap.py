@@ -9,8 +9,9 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 
+from dicom_io.codec_pool import CodecPool
 from inference.api.access import Access
 from inference.api.app import HttpOptions, create_app
 from inference.api.deps import ApiContext
@@ -23,6 +24,11 @@ from inference.domain.job import Priority, RetryPolicy
 from inference.domain.result import Destination, DicomwebDestination, DimseDestination
 from inference.engines import EmbeddedTriton, Engine, InThisProcess, TritonByAddress
 from inference.gateways.dicomweb import Stow
+from inference.gateways.dicomweb_pixels import DicomwebPixels
+from inference.gateways.dicomweb_rendered import DicomwebRendered
+from inference.gateways.dicomweb_retrieve import DicomwebRetrieve
+from inference.gateways.dicomweb_search import DicomwebSearch
+from inference.gateways.dicomweb_store import DicomwebStore
 from inference.gateways.dimse import DimseServer
 from inference.gateways.dimse_association import DimseSettings
 from inference.gateways.senders import make_sender
@@ -31,6 +37,7 @@ from inference.gauges import gauges
 from inference.jobs.archive import ArchiveLimits
 from inference.jobs.completion import CompletionRule
 from inference.jobs.delivery import DeliveryWorker
+from inference.jobs.index_backfill import IndexBackfill
 from inference.jobs.intake import Intake, IntakeSettings
 from inference.jobs.measured import MeasuredIntake, MeasuredProcessor, delivery_observer
 from inference.jobs.study_processor import ModelStudyProcessor
@@ -51,6 +58,9 @@ from inference.telemetry import Metrics, get_logger
 from inference.version import SOFTWARE_VERSION
 
 MIB = 2**20
+CODEC_PROCESSES = 2
+"""Decoders for what is asked over DICOMweb; each is started when first needed."""
+
 DEFAULT_MODEL_REPO = Path(__file__).resolve().parents[1] / "model_repo"
 LOOPBACK_NAMES = frozenset({"127.0.0.1", "localhost", "[::1]"})
 
@@ -67,6 +77,7 @@ class Parts:
     workers: tuple[Worker, ...]
     deliveries: tuple[DeliveryWorker, ...]
     watcher: FolderWatcher | None
+    backfill: IndexBackfill
 
 
 class Service:
@@ -181,10 +192,11 @@ class Service:
             ),
             metrics,
         )
+        backfill = IndexBackfill(database, objects, intake.settings)
         parts = Parts(
             dimse=DimseServer(intake, dimse_settings(settings)),
             http=HttpServer(
-                self._app(context, intake),
+                self._app(context, intake, backfill),
                 bound,
                 max_connections=settings.max_http_connections,
                 stop_timeout_s=settings.stop_timeout_s,
@@ -214,6 +226,7 @@ class Service:
                 for destination in destinations
             ),
             watcher=FolderWatcher(intake, settings.watch_dir) if settings.watch_dir else None,
+            backfill=backfill,
         )
         if not self._stop.is_set():
             self._open(parts)
@@ -227,6 +240,7 @@ class Service:
         parts.http.start()
         self._parts = parts
         log.info("doors are open", http=self.http_url, dicom=self.dicom_address)
+        self._start_backfill(parts.backfill)
         parts.engine.start()
         if self._stop.is_set():
             return
@@ -239,6 +253,14 @@ class Service:
             thread.start()
             self._threads.append(thread)
         log.info("the service is ready", backend=self._settings.backend)
+
+    def _start_backfill(self, backfill: IndexBackfill) -> None:
+        """Run what ends by itself beside the runners, whose end would mean a fault."""
+        thread = threading.Thread(
+            target=backfill.run, args=(self._stop,), name="dicom-index", daemon=True
+        )
+        thread.start()
+        self._stack.callback(thread.join, 5.0)
 
     @property
     def _model_repo(self) -> Path:
@@ -310,18 +332,33 @@ class Service:
             max_upload_parts=settings.max_archive_entries,
         )
 
-    def _app(self, context: ApiContext, intake: Intake) -> FastAPI:
+    def _app(self, context: ApiContext, intake: Intake, backfill: IndexBackfill) -> FastAPI:
         settings = self._settings
         hosts = frozenset(host.lower() for host in settings.allowed_hosts)
         if is_loopback(settings.http_host):
             hosts |= LOOPBACK_NAMES
-        stow = Stow(intake=intake, max_parts=settings.max_archive_entries)
+        dicomweb = self._dicomweb(context, intake, backfill)
         options = HttpOptions(
             allowed_hosts=hosts,
             max_upload_bytes=settings.max_upload_mib * MIB,
             max_other_bytes=settings.max_json_kib * 1024,
         )
-        return create_app(context, options, more_routers=(stow.router(),))
+        return create_app(context, options, more_routers=dicomweb)
+
+    def _dicomweb(
+        self, context: ApiContext, intake: Intake, backfill: IndexBackfill
+    ) -> tuple[APIRouter, ...]:
+        pool = self._stack.enter_context(CodecPool(CODEC_PROCESSES))
+        store = DicomwebStore(context.database, context.objects, pool)
+        return (
+            Stow(intake=intake, max_parts=self._settings.max_archive_entries).router(),
+            DicomwebSearch(
+                database=context.database, is_complete=lambda: backfill.is_done
+            ).router(),
+            DicomwebRetrieve(store).router(),
+            DicomwebRendered(store).router(),
+            DicomwebPixels(store).router(),
+        )
 
     def _started(self) -> Parts:
         if self._parts is None:

@@ -20,7 +20,9 @@ from starlette.requests import ClientDisconnect
 
 from inference.domain.errors import ClinferError
 from inference.domain.job import Priority
+from inference.domain.roles import Permissions, Role
 from inference.domain.study import Channel, Sender
+from inference.gateways.dicomweb_request import NotAcceptableError
 from inference.jobs.errors import IdentifierError, IntakeError, UnsupportedObjectError
 from inference.jobs.identify import identify
 from inference.jobs.intake import Intake
@@ -56,6 +58,12 @@ FAILURE_REASONS = {
     "storage_full": OUT_OF_RESOURCES,
 }
 
+STORERS = frozenset({Role.REVIEWER, Role.INTEGRATION})
+PERMISSIONS: Permissions = {
+    ("POST", "/dicom-web/studies"): STORERS,
+    ("POST", "/dicom-web/studies/{study_uid}"): STORERS,
+}
+
 log = get_logger(__name__)
 
 
@@ -63,12 +71,6 @@ class UnsupportedMediaTypeError(ClinferError):
     """The body is not multipart/related with DICOM instances."""
 
     code = "unsupported_media_type"
-
-
-class NotAcceptableError(ClinferError):
-    """The client takes no DICOM JSON."""
-
-    code = "not_acceptable"
 
 
 @dataclass(frozen=True, kw_only=True)
