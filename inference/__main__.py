@@ -19,6 +19,7 @@ from inference.commands import (
     evaluate,
     keys,
     models,
+    people,
     run,
     serve,
     signal,
@@ -45,6 +46,7 @@ app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.add_typer(models.app, name="models")
 app.add_typer(keys.app, name="keys")
+app.add_typer(people.app, name="people")
 app.add_typer(check.app, name="check")
 
 

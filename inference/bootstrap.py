@@ -9,20 +9,31 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from fastapi import APIRouter, FastAPI
+from fastapi import FastAPI
 
 from dicom_io.codec_pool import CodecPool
 from inference.api.access import Access
-from inference.api.app import HttpOptions, create_app
+from inference.api.app import Door, HttpOptions, create_app
 from inference.api.deps import ApiContext
 from inference.api.health import Health, database_probe, disk_probe
-from inference.api.keys import ApiKeys, AttemptLimiter, Sessions
+from inference.api.keys import ApiKeys, AttemptLimiter
+from inference.api.oidc import OidcClient, OidcOptions
 from inference.api.server import HttpServer, listening_socket
+from inference.api.sessions import Sessions
+from inference.api.signing_in import SigningIn
+from inference.api.trail import AccessTrail
 from inference.api.view_cache import ViewCache
 from inference.backends.triton_launch import TritonServerOptions
 from inference.domain.job import Priority, RetryPolicy
 from inference.domain.result import Destination, DicomwebDestination, DimseDestination
 from inference.engines import EmbeddedTriton, Engine, InThisProcess, TritonByAddress
+from inference.gateways import (
+    dicomweb,
+    dicomweb_pixels,
+    dicomweb_rendered,
+    dicomweb_retrieve,
+    dicomweb_search,
+)
 from inference.gateways.dicomweb import Stow
 from inference.gateways.dicomweb_pixels import DicomwebPixels
 from inference.gateways.dicomweb_rendered import DicomwebRendered
@@ -313,6 +324,8 @@ class Service:
         views = ViewCache(settings.view_cache_mib * MIB)
         metrics.information.labels(SOFTWARE_VERSION, settings.backend).set(1)
         metrics.read_at_scrape(gauges(database, settings.data_dir, health, views))
+        trail = AccessTrail(database)
+        self._stack.callback(trail.stop)
         return ApiContext(
             database=database,
             objects=objects,
@@ -322,8 +335,11 @@ class Service:
             access=Access(
                 is_on=settings.is_auth_on,
                 keys=ApiKeys(settings.keys_path),
-                sessions=Sessions(),
+                sessions=Sessions(database),
                 limiter=AttemptLimiter(),
+                signing_in=SigningIn(database=database),
+                trail=trail,
+                oidc=make_oidc(settings),
             ),
             health=health,
             metrics=metrics,
@@ -337,27 +353,34 @@ class Service:
         hosts = frozenset(host.lower() for host in settings.allowed_hosts)
         if is_loopback(settings.http_host):
             hosts |= LOOPBACK_NAMES
-        dicomweb = self._dicomweb(context, intake, backfill)
+        doors = self._dicomweb(context, intake, backfill)
         options = HttpOptions(
             allowed_hosts=hosts,
             max_upload_bytes=settings.max_upload_mib * MIB,
             max_other_bytes=settings.max_json_kib * 1024,
+            is_behind_tls=(settings.public_url or "").startswith("https://"),
         )
-        return create_app(context, options, more_routers=dicomweb)
+        return create_app(context, options, doors=doors)
 
     def _dicomweb(
         self, context: ApiContext, intake: Intake, backfill: IndexBackfill
-    ) -> tuple[APIRouter, ...]:
+    ) -> tuple[Door, ...]:
         pool = self._stack.enter_context(CodecPool(CODEC_PROCESSES))
         store = DicomwebStore(context.database, context.objects, pool)
+        stow = Stow(intake=intake, max_parts=self._settings.max_archive_entries)
+        searching = DicomwebSearch(database=context.database, is_complete=lambda: backfill.is_done)
         return (
-            Stow(intake=intake, max_parts=self._settings.max_archive_entries).router(),
-            DicomwebSearch(
-                database=context.database, is_complete=lambda: backfill.is_done
-            ).router(),
-            DicomwebRetrieve(store).router(),
-            DicomwebRendered(store).router(),
-            DicomwebPixels(store).router(),
+            Door(router=stow.router(), permissions=dicomweb.PERMISSIONS),
+            Door(router=searching.router(), permissions=dicomweb_search.PERMISSIONS),
+            Door(
+                router=DicomwebRetrieve(store).router(),
+                permissions=dicomweb_retrieve.PERMISSIONS,
+            ),
+            Door(
+                router=DicomwebRendered(store).router(),
+                permissions=dicomweb_rendered.PERMISSIONS,
+            ),
+            Door(router=DicomwebPixels(store).router(), permissions=dicomweb_pixels.PERMISSIONS),
         )
 
     def _started(self) -> Parts:
@@ -424,6 +447,23 @@ def make_destination(one: DestinationSettings, settings: Settings) -> Destinatio
         headers={"Authorization": f"Bearer {token}"} if token else {},
         kinds=one.delivery.kinds,
         timeout_s=one.timeout_s,
+    )
+
+
+def make_oidc(settings: Settings) -> OidcClient | None:
+    """Return the client of the identity provider, where one is set."""
+    if settings.oidc_issuer is None or settings.oidc_client_secret is None:
+        return None
+    return OidcClient(
+        OidcOptions(
+            issuer=settings.oidc_issuer,
+            client_id=settings.oidc_client_id or "",
+            client_secret=settings.oidc_client_secret.get_secret_value(),
+            redirect_uri=f"{(settings.public_url or '').rstrip('/')}/sign-in/provider/answer",
+            label=settings.oidc_label,
+            roles_claim=settings.oidc_roles_claim,
+            roles={value: frozenset(roles) for value, roles in settings.oidc_roles.items()},
+        )
     )
 
 

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import (
@@ -24,6 +25,7 @@ from pydantic_settings import (
 )
 
 from inference.domain.errors import ClinferError
+from inference.domain.roles import CONFINED_ROLES, Role
 from inference.profiles import Bases, DeliveryProfile, Language, Segmentation, load_profile
 
 ENV_PREFIX = "CLINFER_"
@@ -107,6 +109,13 @@ class Settings(BaseSettings):
     allowed_hosts: tuple[str, ...] = ()
     auth: Literal["auto", "keys", "off"] = "auto"
     api_keys_file: Path | None = None
+    public_url: Annotated[str, Field(pattern=r"^https?://[^/?#\s]+/?$")] | None = None
+    oidc_issuer: Annotated[str, Field(pattern=r"^https?://[^?#\s]+$")] | None = None
+    oidc_client_id: str | None = None
+    oidc_client_secret: SecretStr | None = None
+    oidc_label: Annotated[str, Field(min_length=1, max_length=40)] = "the hospital's account"
+    oidc_roles_claim: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:/-]{1,120}$")] = "groups"
+    oidc_roles: dict[str, tuple[Role, ...]] = {}
 
     dicom_host: str = "127.0.0.1"
     dicom_port: Port = 11112
@@ -184,6 +193,7 @@ class Settings(BaseSettings):
             raise ValueError("batch_source_password: goes with batch_source_user")
         if self.batch_source_user is not None and self.batch_source_token is not None:
             raise ValueError("batch_source_token: give it or a user, not both")
+        self._check_oidc()
         for destination in self.destinations:
             if self.backend != "local" and destination.delivery.needs_probabilities:
                 raise ValueError(
@@ -194,6 +204,28 @@ class Settings(BaseSettings):
         if len(set(names)) < len(names):
             raise ValueError("destinations: two have the same name")
         return self
+
+    def _check_oidc(self) -> None:
+        if self.oidc_issuer is None:
+            return
+        needed = {
+            "oidc_client_id": self.oidc_client_id,
+            "oidc_client_secret": self.oidc_client_secret,
+            "public_url": self.public_url,
+            "oidc_roles": self.oidc_roles,
+        }
+        for name, value in needed.items():
+            if not value:
+                raise ValueError(f"{name}: is needed with oidc_issuer")
+        host = urlsplit(self.oidc_issuer).hostname or ""
+        if not self.oidc_issuer.startswith("https://") and not is_loopback(host):
+            raise ValueError("oidc_issuer: is https, but on this machine's own address")
+        given = {role for roles in self.oidc_roles.values() for role in roles}
+        if given & CONFINED_ROLES:
+            raise ValueError(
+                "oidc_roles: a patient or caregiver needs the patients to be named, which only"
+                " `clinfer people add` does"
+            )
 
     @property
     def is_auth_on(self) -> bool:

@@ -1,4 +1,4 @@
-"""API keys and browser sessions: who is asking.
+"""API keys, and a limit on guessing.
 
 A key is 256 random bits, so one SHA-256 is enough to keep it unreadable on disk (there is nothing
 to guess; slow hashes are for passwords). The file holds hashes only and is read again when it
@@ -17,18 +17,21 @@ import tempfile
 import threading
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from inference.domain.errors import ClinferError
+from inference.domain.roles import CONFINED_ROLES, Role
 
 _KEY_PATTERN = re.compile(r"clf_([0-9a-f]{8})_([A-Za-z0-9_-]{43})")
 _NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
-SESSION_IDLE_S = 15 * 60
-SESSION_ABSOLUTE_S = 12 * 3600
-MAX_SESSIONS = 1000
+
+
+DEFAULT_KEY_ROLES = frozenset({Role.INTEGRATION, Role.READER})
+"""Of a key for which none were said, as of every key from before there were roles."""
 
 
 class ApiKeyError(ClinferError):
@@ -45,6 +48,7 @@ class ApiKey:
     key_id: str
     secret_sha256: str
     created_at: str
+    roles: tuple[Role, ...] = tuple(sorted(DEFAULT_KEY_ROLES))
 
 
 class ApiKeys:
@@ -56,14 +60,17 @@ class ApiKeys:
         self._stamp: tuple[int, int] | None = None
         self._keys: dict[str, ApiKey] = {}
 
-    def create(self, name: str) -> str:
+    def create(self, name: str, roles: Iterable[Role] = DEFAULT_KEY_ROLES) -> str:
         """Keep a new key under a name and return it; it cannot be shown again.
 
         Raises
         ------
         ApiKeyError
-            The name is malformed or taken.
+            The name is malformed or taken, or a role is not one that a key may have.
         """
+        given = tuple(sorted(set(roles)))
+        if not given or set(given) & CONFINED_ROLES:
+            raise ApiKeyError("a key has at least one role, and none of a patient or caregiver")
         if not _NAME_PATTERN.fullmatch(name):
             raise ApiKeyError(
                 "a key's name is 1 to 64 letters, digits and . _ @ -, beginning with one of the"
@@ -74,7 +81,9 @@ class ApiKeys:
             raise ApiKeyError(f"there is a key named {name} already; revoke it first")
         key_id, secret = secrets.token_hex(4), secrets.token_urlsafe(32)
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        kept = ApiKey(name=name, key_id=key_id, secret_sha256=_hash(secret), created_at=now)
+        kept = ApiKey(
+            name=name, key_id=key_id, secret_sha256=_hash(secret), created_at=now, roles=given
+        )
         self._write((*keys, kept))
         return f"clf_{key_id}_{secret}"
 
@@ -105,6 +114,13 @@ class ApiKeys:
             return None
         return kept.name
 
+    def roles_of(self, name: str) -> frozenset[Role] | None:
+        """Return the roles of a key by its name; None where it was revoked."""
+        for key in self.listed():
+            if key.name == name:
+                return frozenset(key.roles)
+        return None
+
     def _read_if_changed(self) -> None:
         try:
             status = self._path.stat()
@@ -115,8 +131,8 @@ class ApiKeys:
         if stamp == self._stamp:
             return
         try:
-            entries = [ApiKey(**entry) for entry in json.loads(self._path.read_text("utf-8"))]
-        except (ValueError, TypeError) as error:
+            entries = [_read_key(entry) for entry in json.loads(self._path.read_text("utf-8"))]
+        except (ValueError, TypeError, AttributeError) as error:
             raise ApiKeyError(f"{self._path} is not a file of API keys") from error
         self._keys = {key.key_id: key for key in entries}
         self._stamp = stamp
@@ -131,53 +147,8 @@ class ApiKeys:
         Path(name).replace(self._path)
 
 
-@dataclass
-class _Session:
-    name: str
-    began_s: float
-    seen_s: float
-
-
-class Sessions:
-    """Browser sessions, in memory: a restart asks for the key again."""
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._lock = threading.Lock()
-        self._sessions: OrderedDict[str, _Session] = OrderedDict()
-
-    def begin(self, name: str) -> str:
-        """Return the token of a new session of the key's holder."""
-        token = secrets.token_urlsafe(32)
-        now = self._clock()
-        with self._lock:
-            self._sessions[_hash(token)] = _Session(name, now, now)
-            while len(self._sessions) > MAX_SESSIONS:
-                self._sessions.popitem(last=False)
-        return token
-
-    def name_of(self, token: str) -> str | None:
-        """Return whose session it is, or None where it is unknown or over."""
-        now, digest = self._clock(), _hash(token)
-        with self._lock:
-            session = self._sessions.get(digest)
-            if session is None:
-                return None
-            is_idle = now - session.seen_s > SESSION_IDLE_S
-            if is_idle or now - session.began_s > SESSION_ABSOLUTE_S:
-                del self._sessions[digest]
-                return None
-            session.seen_s = now
-            return session.name
-
-    def end(self, token: str) -> None:
-        """Forget a session."""
-        with self._lock:
-            self._sessions.pop(_hash(token), None)
-
-
 class AttemptLimiter:
-    """Counts wrong keys per address in a moving window; memory is bounded."""
+    """Counts failures per address (or account) in a moving window; memory is bounded."""
 
     def __init__(
         self,
@@ -189,27 +160,36 @@ class AttemptLimiter:
     ) -> None:
         self._limit, self._window_s, self._max = limit, window_s, max_addresses
         self._clock = clock
+        self._lock = threading.Lock()
         self._failures: OrderedDict[str, deque[float]] = OrderedDict()
 
     def wait_s(self, address: str) -> float:
         """Return how long the address has to wait before its next attempt; 0 if it may try."""
-        failures = self._failures.get(address)
-        if failures is None:
-            return 0.0
-        now = self._clock()
-        while failures and now - failures[0] > self._window_s:
-            failures.popleft()
-        if len(failures) < self._limit:
-            return 0.0
-        return self._window_s - (now - failures[0])
+        with self._lock:
+            failures = self._failures.get(address)
+            if failures is None:
+                return 0.0
+            now = self._clock()
+            while failures and now - failures[0] > self._window_s:
+                failures.popleft()
+            if len(failures) < self._limit:
+                return 0.0
+            return self._window_s - (now - failures[0])
 
     def failed(self, address: str) -> None:
         """Count one wrong key."""
-        failures = self._failures.setdefault(address, deque(maxlen=self._limit))
-        failures.append(self._clock())
-        self._failures.move_to_end(address)
-        while len(self._failures) > self._max:
-            self._failures.popitem(last=False)
+        with self._lock:
+            failures = self._failures.setdefault(address, deque(maxlen=self._limit))
+            failures.append(self._clock())
+            self._failures.move_to_end(address)
+            while len(self._failures) > self._max:
+                self._failures.popitem(last=False)
+
+
+def _read_key(entry: dict[str, Any]) -> ApiKey:
+    """Read one key; one without roles is from before there were any."""
+    roles = tuple(Role(role) for role in entry.get("roles", sorted(DEFAULT_KEY_ROLES)))
+    return ApiKey(**(entry | {"roles": roles}))
 
 
 def _hash(text: str) -> str:

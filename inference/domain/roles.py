@@ -25,3 +25,13 @@ class Role(StrEnum):
 Permissions = Mapping[tuple[str, str], frozenset[Role]]
 """(method, path template as the router declares it) to the roles that may ask. Each module with
 routes exports one as ``PERMISSIONS``; a route that none names is open to nobody."""
+
+CONFINED_ROLES = frozenset({Role.PATIENT, Role.CAREGIVER})
+"""Roles that see their own compartment only, and nothing on a route that does not know of it."""
+
+STAFF = frozenset(Role) - CONFINED_ROLES
+IMAGE_READERS = frozenset({Role.READER, Role.REVIEWER, Role.SURGEON, Role.CLINICIAN})
+"""Who looks at images and results."""
+
+SENDERS = frozenset({Role.INTEGRATION, Role.READER, Role.REVIEWER})
+"""Who may hand in studies and start work again."""

@@ -20,7 +20,7 @@ from starlette.requests import ClientDisconnect
 
 from inference.domain.errors import ClinferError
 from inference.domain.job import Priority
-from inference.domain.roles import Permissions, Role
+from inference.domain.roles import SENDERS, Permissions
 from inference.domain.study import Channel, Sender
 from inference.gateways.dicomweb_request import NotAcceptableError
 from inference.jobs.errors import IdentifierError, IntakeError, UnsupportedObjectError
@@ -38,6 +38,10 @@ from inference.storage.errors import StorageFullError
 from inference.telemetry import get_logger
 
 JSON_TYPE = "application/dicom+json"
+PERMISSIONS: Permissions = {
+    ("POST", "/dicom-web/studies"): SENDERS,
+    ("POST", "/dicom-web/studies/{study_uid}"): SENDERS,
+}
 _ACCEPTED = frozenset({JSON_TYPE, "application/json", "application/*", "*/*"})
 
 OUT_OF_RESOURCES = 0xA700
@@ -56,12 +60,6 @@ FAILURE_REASONS = {
     "too_large": OUT_OF_RESOURCES,
     "conflict": DUPLICATE_INSTANCE,
     "storage_full": OUT_OF_RESOURCES,
-}
-
-STORERS = frozenset({Role.REVIEWER, Role.INTEGRATION})
-PERMISSIONS: Permissions = {
-    ("POST", "/dicom-web/studies"): STORERS,
-    ("POST", "/dicom-web/studies/{study_uid}"): STORERS,
 }
 
 log = get_logger(__name__)

@@ -136,7 +136,7 @@ class DicomwebPixels:
             raise BadRequestError(
                 field="frames", problem=f"are numbered from 1, at most {MAX_FRAMES_ASKED} at a time"
             )
-        (stored,) = self._store.find(request, *uids)
+        (stored,) = self._store.find(*uids)
         with ExitStack() as stack:
             instance = stack.enter_context(self._store.open(stored))
             if instance.pixels is None:
@@ -198,7 +198,7 @@ class DicomwebPixels:
         """
         only_parameters(request, frozenset())
         ranges = accepted(request)
-        (stored,) = self._store.find(request, *uids)
+        (stored,) = self._store.find(*uids)
         with ExitStack() as stack:
             instance = stack.enter_context(self._store.open(stored))
             element = find_element(instance, path)

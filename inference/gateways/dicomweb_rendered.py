@@ -128,7 +128,7 @@ class DicomwebRendered:
         BadRequestError, NotAcceptableError, NotFoundError, DicomIoError
         """
         ranges = accepted(request)
-        found = self._store.find(request, study_uid, series_uid, instance_uid)
+        found = self._store.find(study_uid, series_uid, instance_uid)
         stored = _representative(found)
         if not stored.has_rows:
             return self._document(stored, ranges)
@@ -164,7 +164,7 @@ class DicomwebRendered:
                 quality=asked.quality,
                 warnings=asked.warnings,
             )
-        found = self._store.find(request, study_uid, series_uid, instance_uid)
+        found = self._store.find(study_uid, series_uid, instance_uid)
         stored = _representative(found)
         if not stored.has_rows:
             return _answer(_tile(stored.modality), asked, base_url(request))

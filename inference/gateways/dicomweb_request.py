@@ -1,4 +1,4 @@
-"""What a DICOMweb request says beside its address: what it accepts, where it came to, who asks."""
+"""What a DICOMweb request says beside its address: what it accepts, and where it came to."""
 
 from __future__ import annotations
 
@@ -187,11 +187,3 @@ def base_url(request: Request) -> str:
     if url.port is None and port and url.hostname in names and port != _PORTS.get(url.scheme):
         url = url.replace(port=port)
     return f"{str(url).rstrip('/')}{PREFIX}"
-
-
-def asker_of(request: Request) -> str | None:
-    """Name of who asks; None where nobody had to show who they are."""
-    identity = request.scope.get("state", {}).get("identity")
-    if identity is None or getattr(identity, "via", "") == "loopback":
-        return None
-    return str(getattr(identity, "name", ""))

@@ -93,7 +93,7 @@ class DicomwebRetrieve:
         """
         only_parameters(request, frozenset())
         ranges = accepted(request)
-        found = self._store.find(request, study_uid, series_uid, instance_uid)
+        found = self._store.find(study_uid, series_uid, instance_uid)
         choice = choose_dicom(ranges, found, is_one=instance_uid is not None)
         if not choice.is_multipart:
             syntax = _sent_syntax(found[0], choice)
@@ -123,7 +123,7 @@ class DicomwebRetrieve:
         """
         only_parameters(request, frozenset({"charset"}))
         media_type = json_type(accepted(request))
-        found = self._store.find(request, study_uid, series_uid, instance_uid)
+        found = self._store.find(study_uid, series_uid, instance_uid)
         pieces = self._metadata(found, base_url(request))
         return StreamingResponse(pieces, media_type=media_type)
 

@@ -17,7 +17,7 @@ from inference.domain.dicom_index import (
     STUDY_TAGS,
     Attributes,
 )
-from inference.domain.roles import Permissions, Role
+from inference.domain.roles import IMAGE_READERS, Permissions, Role
 from inference.gateways.dicomweb_query import Asked, parse_search
 from inference.gateways.dicomweb_request import (
     PREFIX,
@@ -33,17 +33,8 @@ from inference.storage.dicom_search import Found, Level, search
 JSON_TYPES = ("application/dicom+json", "application/json")
 Uid = Annotated[str, PathParameter(max_length=64, pattern=r"^[0-9]+(\.[0-9]+)+$")]
 
-READERS = frozenset(
-    {
-        Role.READER,
-        Role.REVIEWER,
-        Role.SURGEON,
-        Role.CLINICIAN,
-        Role.DEVICE_CONFIRMER,
-        Role.INTEGRATION,
-    }
-)
-"""Who may see images and what names their patient."""
+READERS = IMAGE_READERS | {Role.INTEGRATION}
+"""Who may see images and what names their patient: people who look at them, and viewers' keys."""
 
 SEARCH_PATHS: Mapping[str, Level] = {
     "/studies": Level.STUDY,

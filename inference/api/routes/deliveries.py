@@ -9,10 +9,16 @@ from fastapi import APIRouter, Query
 from inference.api.deps import UID_PATTERN, Asker, Context, Limit, RowId
 from inference.api.schemas import DeliveryOut, PageOut
 from inference.domain.result import DeliveryState
+from inference.domain.roles import SENDERS, Permissions, Role
 from inference.storage import audit
 from inference.storage import deliveries as delivery_store
 
 router = APIRouter(prefix="/v1/deliveries", tags=["deliveries"])
+PERMISSIONS: Permissions = {
+    ("GET", "/v1/deliveries"): SENDERS | {Role.ADMIN},
+    ("GET", "/v1/deliveries/{delivery_id}"): SENDERS | {Role.ADMIN},
+    ("POST", "/v1/deliveries/{delivery_id}/requeue"): SENDERS | {Role.ADMIN},
+}
 
 
 @router.get("", summary="List deliveries, newest first")

@@ -9,8 +9,10 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from inference.api.deps import Context
 from inference.api.schemas import CheckOut, ReadyOut
+from inference.domain.roles import Permissions, Role
 
 router = APIRouter(tags=["health"])
+PERMISSIONS: Permissions = {("GET", "/metrics"): frozenset({Role.ADMIN, Role.INTEGRATION})}
 
 
 @router.get("/healthz", summary="Alive: the process answers")

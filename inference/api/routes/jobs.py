@@ -9,10 +9,16 @@ from fastapi import APIRouter, Query
 from inference.api.deps import UID_PATTERN, Asker, BeforeId, Context, Limit, RowId
 from inference.api.schemas import JobOut, PageOut
 from inference.domain.job import JobState
+from inference.domain.roles import IMAGE_READERS, SENDERS, Permissions, Role
 from inference.storage import audit
 from inference.storage import jobs as job_store
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
+PERMISSIONS: Permissions = {
+    ("GET", "/v1/jobs"): IMAGE_READERS | {Role.INTEGRATION, Role.ADMIN},
+    ("GET", "/v1/jobs/{job_id}"): IMAGE_READERS | {Role.INTEGRATION, Role.ADMIN},
+    ("POST", "/v1/jobs/{job_id}/requeue"): SENDERS | {Role.ADMIN},
+}
 
 
 @router.get("", summary="List jobs, newest first")

@@ -9,9 +9,14 @@ from fastapi import APIRouter, Path
 from inference.api.deps import ApiContext, Context
 from inference.api.errors import ApiError
 from inference.api.schemas import ModelOut, PageOut
+from inference.domain.roles import STAFF, Permissions
 from inference.pipeline.spec import ModelSpec
 
 router = APIRouter(prefix="/v1/models", tags=["models"])
+PERMISSIONS: Permissions = {
+    ("GET", "/v1/models"): STAFF,
+    ("GET", "/v1/models/{name}"): STAFF,
+}
 ModelName = Annotated[str, Path(pattern=r"^[a-z0-9][a-z0-9_]{0,63}$", examples=["ct_lung_seg"])]
 
 

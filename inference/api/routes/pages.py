@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from typing import Annotated, Any, get_args
-from urllib.parse import parse_qs, urlencode
+from urllib.parse import urlencode
 
 from fastapi import APIRouter, Query, Request, Response
-from fastapi.responses import HTMLResponse, PlainTextResponse, RedirectResponse
+from fastapi.responses import HTMLResponse, PlainTextResponse
 
-from inference.api.access import SESSION_COOKIE, SIGN_IN_PATH, Identity
+from inference.api.access import Identity
 from inference.api.deps import UID_PATTERN, ApiContext, Asker, Context, Uid
-from inference.api.errors import ApiError
-from inference.api.keys import SESSION_ABSOLUTE_S
 from inference.api.overview import (
     WORDS,
     Outcome,
@@ -26,12 +24,19 @@ from inference.api.pages.cards import model_card
 from inference.api.pages.render import page, render
 from inference.api.pages.study_page import person_name, stamp_of, study_page, study_title
 from inference.api.routes.models import ModelName, spec_of
-from inference.api.routes.studies import note_reading
+from inference.domain.roles import IMAGE_READERS, STAFF, Permissions
 from inference.storage import studies as study_store
 
 router = APIRouter(include_in_schema=False)
+PERMISSIONS: Permissions = {
+    ("GET", "/"): IMAGE_READERS,
+    ("GET", "/fragments/studies"): IMAGE_READERS,
+    ("GET", "/studies/{study_uid}"): IMAGE_READERS,
+    ("GET", "/fragments/study-stamp/{study_uid}"): IMAGE_READERS,
+    ("GET", "/models"): STAFF,
+    ("GET", "/models/{name}"): STAFF,
+}
 ROWS_PER_PAGE = 50
-MAX_FORM_BYTES = 4096
 PageNumber = Annotated[int, Query(alias="page", ge=1, le=10_000)]
 State = Annotated[Outcome | str | None, Query(max_length=20)]
 
@@ -68,7 +73,6 @@ def study(
 ) -> HTMLResponse:
     """Show one study: slices, overlay, figures."""
     values = study_page(context, asker, study_uid, wanted_series=series, wanted_result=result)
-    note_reading(context, asker, study_uid)
     return page(request, "study.html", section="studies", **values)
 
 
@@ -90,69 +94,6 @@ def models(request: Request, context: Context) -> HTMLResponse:
 def model(request: Request, context: Context, name: ModelName) -> HTMLResponse:
     """Show one model's card."""
     return page(request, "model.html", section="models", card=model_card(spec_of(context, name)))
-
-
-@router.get(SIGN_IN_PATH, response_class=HTMLResponse)
-def sign_in_form(
-    request: Request, context: Context, target: Annotated[str, Query(alias="next")] = "/"
-) -> Response:
-    """Show the key form."""
-    if not context.access.is_on:
-        return RedirectResponse("/", 303)
-    return page(request, "sign_in.html", section="", next=local_path(target), problem="")
-
-
-@router.post(SIGN_IN_PATH, response_class=HTMLResponse)
-async def sign_in(request: Request, context: Context) -> Response:
-    """Exchange a key for a session cookie."""
-    access = context.access
-    if not access.is_on:
-        return RedirectResponse("/", 303)
-    form = await _form(request)
-    target = local_path(form.get("next", "/"))
-    address = request.client.host if request.client else ""
-    wait_s = access.limiter.wait_s(address)
-    name = None if wait_s > 0 else access.keys.name_of(form.get("key", "").strip())
-    if name is None:
-        if wait_s == 0:
-            access.limiter.failed(address)
-        problem = (
-            f"Too many wrong keys; try again in {wait_s:.0f} s."
-            if wait_s > 0
-            else "This key is not known here."
-        )
-        status = 429 if wait_s > 0 else 401
-        return page(
-            request, "sign_in.html", section="", status=status, next=target, problem=problem
-        )
-    answer = RedirectResponse(target, 303)
-    answer.set_cookie(
-        SESSION_COOKIE,
-        access.sessions.begin(name),
-        max_age=SESSION_ABSOLUTE_S,
-        httponly=True,
-        samesite="strict",
-        secure=request.url.scheme == "https",
-        path="/",
-    )
-    return answer
-
-
-@router.post("/sign-out")
-def sign_out(request: Request, context: Context) -> Response:
-    """End the session."""
-    token = request.cookies.get(SESSION_COOKIE)
-    if token:
-        context.access.sessions.end(token)
-    answer = RedirectResponse(SIGN_IN_PATH, 303)
-    answer.delete_cookie(SESSION_COOKIE, path="/", httponly=True, samesite="strict")
-    return answer
-
-
-def local_path(target: str) -> str:
-    """Return where to go after signing in; only ever an address of this service."""
-    is_local = target.startswith("/") and not target.startswith("//") and "\\" not in target
-    return target if is_local and target.isprintable() else "/"
 
 
 def _known(state: str | None) -> Outcome | None:
@@ -209,24 +150,3 @@ def _row(context: ApiContext, asker: Identity, overview: StudyOverview) -> dict[
 def _list_url(path: str, state: Outcome | None, number: int) -> str:
     query = {**({"state": state} if state else {}), **({"page": number} if number > 1 else {})}
     return f"{path}?{urlencode(query)}" if query else path
-
-
-async def _form(request: Request) -> dict[str, str]:
-    """Read a small form.
-
-    Raises
-    ------
-    ApiError
-    """
-    if not request.headers.get("content-type", "").startswith("application/x-www-form-urlencoded"):
-        raise ApiError("unsupported_media_type", "send application/x-www-form-urlencoded")
-    body = b""
-    async for piece in request.stream():
-        body += piece
-        if len(body) > MAX_FORM_BYTES:
-            raise ApiError("body_too_large", f"the limit here is {MAX_FORM_BYTES} bytes")
-    try:
-        fields = parse_qs(body.decode("utf-8"), max_num_fields=10)
-    except ValueError as error:
-        raise ApiError("bad_request", "the form is malformed") from error
-    return {name: values[0] for name, values in fields.items()}

@@ -8,14 +8,19 @@ from fastapi import APIRouter, Query
 from fastapi import Path as PathParameter
 from fastapi.responses import FileResponse
 
-from inference.api.deps import UID_PATTERN, Asker, BeforeId, Context, Limit, RowId
+from inference.api.deps import UID_PATTERN, BeforeId, Context, Limit, RowId
 from inference.api.errors import ApiError
-from inference.api.routes.studies import note_reading
 from inference.api.schemas import PageOut, ResultOut
 from inference.domain.result import Result, ResultFile
+from inference.domain.roles import IMAGE_READERS, Permissions, Role
 from inference.storage import results as result_store
 
 router = APIRouter(prefix="/v1/results", tags=["results"])
+PERMISSIONS: Permissions = {
+    ("GET", "/v1/results"): IMAGE_READERS | {Role.INTEGRATION},
+    ("GET", "/v1/results/{result_id}"): IMAGE_READERS | {Role.INTEGRATION},
+    ("GET", "/v1/results/{result_id}/files/{kind}"): IMAGE_READERS | {Role.INTEGRATION},
+}
 
 Kind = Annotated[str, PathParameter(max_length=32, pattern=r"^[a-z]+(_[a-z]+)?(-[0-9]{2,3})?$")]
 FILE_ENDINGS = {"labels": ".nii.gz", "sheet": ".png", "result": ".json"}
@@ -66,7 +71,7 @@ def get_result(context: Context, result_id: RowId) -> ResultOut:
     response_class=FileResponse,
     responses={200: {"content": {"application/octet-stream": {}}}},
 )
-def get_file(context: Context, asker: Asker, result_id: RowId, kind: Kind) -> FileResponse:
+def get_file(context: Context, result_id: RowId, kind: Kind) -> FileResponse:
     """Return the stored bytes, the same each time."""
     with context.database.read() as connection:
         result = result_store.get_result(connection, result_id)
@@ -74,7 +79,6 @@ def get_file(context: Context, asker: Asker, result_id: RowId, kind: Kind) -> Fi
     path = context.objects.path(file.sha256)
     if not path.is_file():
         raise ApiError("internal", "the stored file is missing; the log says more")
-    note_reading(context, asker, result.study_uid)
     return FileResponse(
         path,
         media_type=file.media_type or "application/octet-stream",

@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request
 
 from inference.api.access import Identity
-from inference.api.deps import ApiContext, Asker, Context, Limit, Offset, Uid
+from inference.api.deps import Asker, Context, Limit, Offset, Uid
 from inference.api.overview import Outcome, StudyOverview, list_overviews, overview_of
 from inference.api.schemas import (
     JobOut,
@@ -21,10 +21,15 @@ from inference.api.schemas import (
 )
 from inference.api.uploads import UploadOptions, take_upload
 from inference.domain.job import Priority
-from inference.storage import audit
+from inference.domain.roles import IMAGE_READERS, SENDERS, Permissions, Role
 from inference.storage import studies as study_store
 
 router = APIRouter(prefix="/v1/studies", tags=["studies"])
+PERMISSIONS: Permissions = {
+    ("GET", "/v1/studies"): IMAGE_READERS | {Role.INTEGRATION},
+    ("GET", "/v1/studies/{study_uid}"): IMAGE_READERS | {Role.INTEGRATION},
+    ("POST", "/v1/studies"): SENDERS,
+}
 
 
 @router.get("", summary="List studies, the one that changed last first")
@@ -49,11 +54,10 @@ def list_studies(
 
 @router.get("/{study_uid}", summary="One study with its series, job and current results")
 def get_study(context: Context, asker: Asker, study_uid: Uid) -> StudyDetailOut:
-    """Return a study; asking for one is written to the audit trail."""
+    """Return a study."""
     with context.database.read() as connection:
         overview = overview_of(connection, study_store.get_study(connection, study_uid))
         series = study_store.list_series(connection, study_uid)
-    note_reading(context, asker, study_uid)
     return StudyDetailOut.model_validate(
         study_fields(overview, asker)
         | {
@@ -135,17 +139,3 @@ def study_fields(overview: StudyOverview, asker: Identity) -> dict[str, object]:
         "first_received_at": study.first_received_at,
         "last_received_at": study.last_received_at,
     }
-
-
-def note_reading(context: ApiContext, asker: Identity, study_uid: str) -> None:
-    """Write down who looked at a study, where it is known who that is."""
-    if asker.via == "loopback":
-        return
-    with context.database.write() as connection:
-        audit.append(
-            connection,
-            at=context.database.now(connection),
-            actor=f"http:{asker.name}",
-            action="study.read",
-            subject=study_uid,
-        )

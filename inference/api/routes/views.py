@@ -13,10 +13,17 @@ from inference.api.routes.results import file_of
 from inference.api.slices import PLANES, Plane
 from inference.api.view_cache import SeriesFiles
 from inference.domain.result import Result
+from inference.domain.roles import IMAGE_READERS, Permissions, Role
 from inference.storage import results as result_store
 from inference.storage import studies as study_store
 
 router = APIRouter(prefix="/v1/views", tags=["views"])
+PERMISSIONS: Permissions = {
+    ("GET", "/v1/views/{study_uid}/{series_uid}/{plane}/{index}.png"): IMAGE_READERS
+    | {Role.INTEGRATION},
+    ("GET", "/v1/views/results/{result_id}/labels/{plane}/{index}"): IMAGE_READERS
+    | {Role.INTEGRATION},
+}
 
 Index = Annotated[int, Path(ge=0, le=100_000, description="0 is the top, front or right-most")]
 WindowValue = Annotated[float, Query(ge=-1e7, le=1e7, allow_inf_nan=False)]

@@ -8,12 +8,9 @@ from pathlib import Path
 import pytest
 
 from inference.api.keys import (
-    SESSION_ABSOLUTE_S,
-    SESSION_IDLE_S,
     ApiKeyError,
     ApiKeys,
     AttemptLimiter,
-    Sessions,
 )
 
 
@@ -66,25 +63,6 @@ def test_a_broken_key_file_is_an_error_not_an_open_door(tmp_path: Path) -> None:
     path.write_text('[{"name": "a"}]')
     with pytest.raises(ApiKeyError, match="not a file of API keys"):
         ApiKeys(path).name_of("clf_00000000_" + "A" * 43)
-
-
-def test_sessions_end_when_unused_when_old_and_when_told() -> None:
-    clock = Clock()
-    sessions = Sessions(clock)
-    token = sessions.begin("a")
-    clock.now_s += SESSION_IDLE_S - 1
-    assert sessions.name_of(token) == "a"
-    clock.now_s += SESSION_IDLE_S + 1
-    assert sessions.name_of(token) is None
-    token = sessions.begin("a")
-    for _ in range(SESSION_ABSOLUTE_S // 600 + 1):
-        clock.now_s += 600
-        sessions.name_of(token)
-    assert sessions.name_of(token) is None
-    token = sessions.begin("a")
-    sessions.end(token)
-    assert sessions.name_of(token) is None
-    assert sessions.name_of("forged") is None
 
 
 def test_wrong_keys_close_the_address_for_a_while() -> None:

@@ -8,7 +8,7 @@ from alembic import op
 from inference.storage.tables import ROW_ID
 
 revision = "0003_dicomweb"
-down_revision = "0002"
+down_revision = "0003_people"
 branch_labels = None
 depends_on = None
 
