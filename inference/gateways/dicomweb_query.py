@@ -12,8 +12,8 @@ from inference.domain.dicom_index import INDEXED_TAGS
 from inference.gateways.dicomweb_request import BadRequestError
 from inference.storage.dicom_search import Level, Match, Search, searchable
 
-MAX_RESULTS = 1000
-"""Most results of one answer; what is beyond is asked for with ``offset``."""
+MAX_RESULTS: Mapping[Level, int] = {Level.STUDY: 500, Level.SERIES: 1000, Level.INSTANCE: 1000}
+"""Most results of one answer (a study's counts cost most); ``offset`` leads to what is beyond."""
 
 MAX_OFFSET = 100_000_000
 MODALITIES_IN_STUDY, SOP_CLASSES_IN_STUDY = 0x00080061, 0x00080062
@@ -66,7 +66,7 @@ def parse_search(
     BadRequestError
         Names the parameter, and what is wrong with it.
     """
-    numbers = {"limit": MAX_RESULTS, "offset": 0}
+    numbers = {"limit": MAX_RESULTS[level], "offset": 0}
     is_fuzzy = False
     include: set[int] | None = set()
     unknown: list[str] = []
@@ -102,7 +102,7 @@ def parse_search(
             study_uid=study_uid,
             series_uid=series_uid,
             matches=tuple(matches.values()),
-            limit=min(numbers["limit"], MAX_RESULTS),
+            limit=min(numbers["limit"], MAX_RESULTS[level]),
             offset=numbers["offset"],
         ),
         include=None if include is None else frozenset(include),

@@ -119,7 +119,7 @@ def search(connection: Connection, asked: Search) -> Page:
     elif asked.level is Level.SERIES:
         items = _series(connection, kept)
     else:
-        items = tuple(_instance(row) for row in kept)
+        items = _instances(kept)
     return Page(items=items, has_more=len(rows) > asked.limit)
 
 
@@ -259,14 +259,22 @@ def _series(connection: Connection, rows: Sequence[Any]) -> tuple[Found, ...]:
     )
 
 
-def _instance(row: Any) -> Found:
-    return Found(
-        study_uid=row.study_uid,
-        series_uid=row.series_uid,
-        instance_uid=row.instance_uid,
-        study=json.loads(row.study_attributes),
-        series=json.loads(row.series_attributes),
-        instance=json.loads(row.instance_attributes),
+def _instances(rows: Sequence[Any]) -> tuple[Found, ...]:
+    above: dict[str, Attributes] = {}  # most instances of a page share their study and series
+    for row in rows:
+        for text in (row.study_attributes, row.series_attributes):
+            if text not in above:
+                above[text] = json.loads(text)
+    return tuple(
+        Found(
+            study_uid=row.study_uid,
+            series_uid=row.series_uid,
+            instance_uid=row.instance_uid,
+            study=above[row.study_attributes],
+            series=above[row.series_attributes],
+            instance=json.loads(row.instance_attributes),
+        )
+        for row in rows
     )
 
 
