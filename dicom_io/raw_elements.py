@@ -54,7 +54,8 @@ def raw_elements(
     file leaves VRs out; one of their own goes before it.
     """
     position = begin
-    while position + 8 <= end:
+    while position < end:
+        stream.need("a data element", position, 8)
         tag, vr, length, value = element_head(stream, position, encoding.implicit, encoding.little)
         if tag in (ITEM_END, SEQUENCE_END):
             return
