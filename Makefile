@@ -88,6 +88,10 @@ bench-engines: setup  ## time each engine on one window of two networks; their a
 bench-memory: setup  ## peak memory at 104 classes, and with twice the slices
 	@$(BIN)/python -m benchmarks.run_all --only memory
 
+.PHONY: bench-qido
+bench-qido: setup  ## searches over 100,000 indexed instances; fails where p95 of a kind is over 200 ms
+	@$(BIN)/python -m benchmarks.run_all --only qido
+
 .PHONY: bench-beats
 bench-beats: setup  ## beats beside XQRS and neurokit2 (RECORDS=folder of WFDB records with .atr)
 	@$(BIN)/pip install --quiet --disable-pip-version-check -c requirements.lock neurokit2

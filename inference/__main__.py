@@ -17,6 +17,7 @@ from inference.commands import (
     check,
     demo,
     evaluate,
+    fetch,
     keys,
     models,
     people,
@@ -44,6 +45,7 @@ app.command("demo")(demo.demo)
 app.command("batch")(batch.batch)
 app.command("why")(why.why)
 app.command("recall")(recall.recall)
+app.command("fetch")(fetch.fetch)
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.add_typer(models.app, name="models")

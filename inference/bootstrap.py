@@ -12,6 +12,7 @@ from typing import Any
 
 from fastapi import FastAPI
 
+from dicom_io.codec_pool import CodecPool
 from inference.api.access import Access
 from inference.api.app import Door, HttpOptions, create_app
 from inference.api.deps import ApiContext
@@ -28,11 +29,22 @@ from inference.backends.triton_launch import TritonServerOptions
 from inference.domain.job import Priority, RetryPolicy
 from inference.domain.result import Destination, DicomwebDestination, DimseDestination
 from inference.engines import EmbeddedTriton, Engine, InThisProcess, TritonByAddress
-from inference.gateways import dicomweb
+from inference.gateways import (
+    dicomweb,
+    dicomweb_pixels,
+    dicomweb_rendered,
+    dicomweb_retrieve,
+    dicomweb_search,
+)
 from inference.gateways.archive_removal import ArchiveRemover
 from inference.gateways.commitment import make_asker
 from inference.gateways.destination_check import check_destination
 from inference.gateways.dicomweb import Stow
+from inference.gateways.dicomweb_pixels import DicomwebPixels
+from inference.gateways.dicomweb_rendered import DicomwebRendered
+from inference.gateways.dicomweb_retrieve import DicomwebRetrieve
+from inference.gateways.dicomweb_search import DicomwebSearch
+from inference.gateways.dicomweb_store import DicomwebStore
 from inference.gateways.dimse import DimseServer
 from inference.gateways.dimse_association import DimseSettings
 from inference.gateways.senders import make_sender
@@ -43,6 +55,7 @@ from inference.jobs.change_reports import ChangeReportWorker
 from inference.jobs.commitment import CommitmentDesk
 from inference.jobs.completion import CompletionRule
 from inference.jobs.delivery import DeliveryWorker
+from inference.jobs.index_backfill import IndexBackfill
 from inference.jobs.intake import Intake, IntakeSettings
 from inference.jobs.measured import MeasuredIntake, MeasuredProcessor, delivery_observer
 from inference.jobs.retraction import RetractionWorker
@@ -65,6 +78,9 @@ from inference.telemetry import Metrics, get_logger
 from inference.version import SOFTWARE_VERSION
 
 MIB = 2**20
+CODEC_PROCESSES = 2
+"""Decoders for what is asked over DICOMweb; each is started when first needed."""
+
 DEFAULT_MODEL_REPO = Path(__file__).resolve().parents[1] / "model_repo"
 LOOPBACK_NAMES = frozenset({"127.0.0.1", "localhost", "[::1]"})
 
@@ -84,6 +100,7 @@ class Parts:
     change_reports: ChangeReportWorker
     retractions: RetractionWorker
     watcher: FolderWatcher | None
+    backfill: IndexBackfill
 
 
 class Service:
@@ -198,12 +215,13 @@ class Service:
             ),
             metrics,
         )
+        backfill = IndexBackfill(database, objects, intake.settings)
         parts = Parts(
             dimse=DimseServer(
                 intake, dimse_settings(settings), committed=CommitmentDesk(database=database).answer
             ),
             http=HttpServer(
-                self._app(context, intake),
+                self._app(context, intake, backfill),
                 bound,
                 max_connections=settings.max_http_connections,
                 stop_timeout_s=settings.stop_timeout_s,
@@ -249,6 +267,7 @@ class Service:
                 remover=ArchiveRemover(),
             ),
             watcher=FolderWatcher(intake, settings.watch_dir) if settings.watch_dir else None,
+            backfill=backfill,
         )
         if not self._stop.is_set():
             self._open(parts)
@@ -262,6 +281,7 @@ class Service:
         parts.http.start()
         self._parts = parts
         log.info("doors are open", http=self.http_url, dicom=self.dicom_address)
+        self._start_backfill(parts.backfill)
         parts.engine.start()
         if self._stop.is_set():
             return
@@ -277,6 +297,14 @@ class Service:
             thread.start()
             self._threads.append(thread)
         log.info("the service is ready", backend=self._settings.backend)
+
+    def _start_backfill(self, backfill: IndexBackfill) -> None:
+        """Run what ends by itself beside the runners, whose end would mean a fault."""
+        thread = threading.Thread(
+            target=backfill.run, args=(self._stop,), name="dicom-index", daemon=True
+        )
+        thread.start()
+        self._stack.callback(thread.join, 5.0)
 
     @property
     def _model_repo(self) -> Path:
@@ -356,22 +384,42 @@ class Service:
             max_upload_parts=settings.max_archive_entries,
         )
 
-    def _app(self, context: ApiContext, intake: Intake) -> FastAPI:
+    def _app(self, context: ApiContext, intake: Intake, backfill: IndexBackfill) -> FastAPI:
         settings = self._settings
         hosts = frozenset(host.lower() for host in settings.allowed_hosts)
         if is_loopback(settings.http_host):
             hosts |= LOOPBACK_NAMES
         if hosts and settings.public_url:
             hosts |= {host_name(settings.public_url.partition("://")[2].strip("/").lower())}
-        stow = Stow(intake=intake, max_parts=settings.max_archive_entries)
+        doors = self._dicomweb(context, intake, backfill)
         options = HttpOptions(
             allowed_hosts=hosts,
             max_upload_bytes=settings.max_upload_mib * MIB,
             max_other_bytes=settings.max_json_kib * 1024,
             is_behind_tls=(settings.public_url or "").startswith("https://"),
         )
-        doors = (Door(router=stow.router(), permissions=dicomweb.PERMISSIONS),)
         return create_app(context, options, doors=doors)
+
+    def _dicomweb(
+        self, context: ApiContext, intake: Intake, backfill: IndexBackfill
+    ) -> tuple[Door, ...]:
+        pool = self._stack.enter_context(CodecPool(CODEC_PROCESSES))
+        store = DicomwebStore(context.database, context.objects, pool)
+        stow = Stow(intake=intake, max_parts=self._settings.max_archive_entries)
+        searching = DicomwebSearch(database=context.database, is_complete=lambda: backfill.is_done)
+        return (
+            Door(router=stow.router(), permissions=dicomweb.PERMISSIONS),
+            Door(router=searching.router(), permissions=dicomweb_search.PERMISSIONS),
+            Door(
+                router=DicomwebRetrieve(store).router(),
+                permissions=dicomweb_retrieve.PERMISSIONS,
+            ),
+            Door(
+                router=DicomwebRendered(store).router(),
+                permissions=dicomweb_rendered.PERMISSIONS,
+            ),
+            Door(router=DicomwebPixels(store).router(), permissions=dicomweb_pixels.PERMISSIONS),
+        )
 
     def _started(self) -> Parts:
         if self._parts is None:

@@ -130,6 +130,20 @@ class DestinationSettings(BaseModel):
         return self
 
 
+class ArchiveSettings(BaseModel):
+    """A PACS that `clinfer fetch` asks for studies (C-FIND, then C-MOVE or C-GET)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,32}$")]
+    host: str
+    port: Annotated[int, Field(ge=1, le=65535)]
+    ae_title: AeTitle
+    retrieve: Literal["move", "get"] = "move"
+    issuer_of_patient_id: Annotated[str, Field(min_length=1, max_length=64)] | None = None
+    timeout_s: Annotated[float, Field(gt=0, le=3600)] = 60.0
+
+
 class Settings(BaseSettings):
     """The service's settings; units end the names."""
 
@@ -182,6 +196,7 @@ class Settings(BaseSettings):
     job_max_tries: Annotated[int, Field(ge=1, le=20)] = 5
     stop_timeout_s: Annotated[float, Field(ge=1, le=600)] = 20.0
     destinations: tuple[DestinationSettings, ...] = ()
+    archives: tuple[ArchiveSettings, ...] = ()
 
     max_upload_mib: Annotated[int, Field(ge=1)] = 2048
     max_json_kib: Annotated[int, Field(ge=1)] = 1024
@@ -240,6 +255,8 @@ class Settings(BaseSettings):
         names = [destination.name for destination in self.destinations]
         if len(set(names)) < len(names):
             raise ValueError("destinations: two have the same name")
+        if len({archive.name for archive in self.archives}) < len(self.archives):
+            raise ValueError("archives: two have the same name")
         return self
 
     def _check_oidc(self) -> None:
@@ -351,7 +368,8 @@ def _named(error: ValidationError) -> SettingsError:
         field, _, problem = message.partition(": ")
         return SettingsError(field=field, problem=problem or message)
     if first["type"] == "extra_forbidden":
-        model: type[BaseModel] = Settings if len(path) == 1 else DestinationSettings
+        inner = ArchiveSettings if path[0] == "archives" else DestinationSettings
+        model: type[BaseModel] = Settings if len(path) == 1 else inner
         return SettingsError(
             field=".".join(path),
             problem="no such setting",

@@ -22,6 +22,7 @@ from inference.domain.errors import ClinferError
 from inference.domain.job import Priority
 from inference.domain.roles import SENDERS, Permissions
 from inference.domain.study import Channel, Sender
+from inference.gateways.dicomweb_request import NotAcceptableError
 from inference.jobs.errors import IdentifierError, IntakeError, UnsupportedObjectError
 from inference.jobs.identify import identify
 from inference.jobs.intake import Intake
@@ -68,12 +69,6 @@ class UnsupportedMediaTypeError(ClinferError):
     """The body is not multipart/related with DICOM instances."""
 
     code = "unsupported_media_type"
-
-
-class NotAcceptableError(ClinferError):
-    """The client takes no DICOM JSON."""
-
-    code = "not_acceptable"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -75,8 +75,10 @@ def is_accepted_sop_class(sop_class_uid: str) -> bool:
     )
 
 
-def identify(structure: Structure, meta: FileMeta, announced: Announced | None) -> Identity:
-    """Read and check identifiers.
+def identify(
+    structure: Structure, meta: FileMeta, announced: Announced | None, *, is_ours: bool = False
+) -> Identity:
+    """Read and check identifiers; ``is_ours``: we made it, so its SOP class needs no leave.
 
     Raises
     ------
@@ -100,7 +102,7 @@ def identify(structure: Structure, meta: FileMeta, announced: Announced | None) 
             raise IdentifierError(
                 field="SOPInstanceUID (0008,0018)", problem="is not the one that was announced"
             )
-    if not is_accepted_sop_class(sop_class_uid):
+    if not is_ours and not is_accepted_sop_class(sop_class_uid):
         raise UnsupportedObjectError(
             field="SOPClassUID (0008,0016)", problem=f"{sop_class_uid} is not accepted here"
         )

@@ -17,16 +17,18 @@ from types import TracebackType
 
 from sqlalchemy import Connection
 
+from inference.domain.dicom_index import IndexedInstance
 from inference.domain.job import Priority
 from inference.domain.study import Instance, Sender
 from inference.jobs.archive import members
 from inference.jobs.errors import ConflictError, IntakeError, TooLargeError
 from inference.jobs.identify import Announced, Identity, check_uid, identify
+from inference.jobs.index_entry import index_entry
 from inference.jobs.inflate import plain_dataset
 from inference.jobs.receipts import ArchiveReceipt, IntakeSettings, Receipt, RefusedMember
 from inference.jobs.refusals import Refusal, RefusalLog
 from inference.jobs.structure import PREAMBLE_BYTES, read_file_meta, walk_dataset
-from inference.storage import audit, jobs, studies
+from inference.storage import audit, dicom_index, jobs, studies
 from inference.storage.database import Database
 from inference.storage.objects import CHUNK_BYTES, ObjectStore, file_sha256
 from inference.storage.studies import InstanceConflictError, StudyCount
@@ -188,10 +190,18 @@ class Intake:
         refusal.instance_uid, refusal.study_uid = identity.instance_uid, identity.study_uid
         dataset_sha256 = _sha256_from(path, meta.dataset_offset)
         stored = self.objects.adopt(path, refusal.sha256)
+        indexed = index_entry(
+            structure,
+            meta,
+            identity,
+            sha256=refusal.sha256,
+            size_bytes=stored.size_bytes,
+        )
         with self.database.write() as connection:
             receipt = self._record(
                 connection,
                 identity,
+                indexed,
                 Instance(
                     instance_uid=identity.instance_uid,
                     series_uid=identity.series_uid,
@@ -212,7 +222,12 @@ class Intake:
         return receipt
 
     def _record(
-        self, connection: Connection, identity: Identity, new: Instance, priority: Priority
+        self,
+        connection: Connection,
+        identity: Identity,
+        indexed: IndexedInstance,
+        new: Instance,
+        priority: Priority,
     ) -> Receipt:
         try:
             count = studies.add_instance(connection, new, identity.description)
@@ -220,6 +235,8 @@ class Intake:
             raise ConflictError(field=error.field, problem=error.problem) from error
         job_id = None
         is_new = count is not None
+        if is_new:
+            dicom_index.add_to_index(connection, indexed)
         if (
             count is not None
             and new.is_image

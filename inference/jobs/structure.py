@@ -22,6 +22,7 @@ from pydicom.uid import (
     MPEGTransferSyntaxes,
 )
 
+from inference.domain.dicom_index import INDEXED_TAGS
 from inference.jobs.errors import (
     DamagedFileError,
     NotDicomError,
@@ -68,9 +69,13 @@ WANTED = frozenset(
         0x00280010,  # Rows
         0x00280011,  # Columns
         0x00280100,  # Bits Allocated
+        *INDEXED_TAGS,
     }
 )
 MAX_VALUE_BYTES = 1024
+REQUEST_ATTRIBUTES = 0x00400275
+MAX_SEQUENCE_BYTES = 64 * 1024
+"""The one sequence that is kept, as its items' bytes; a longer one is left out."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,6 +198,7 @@ class _Walk:
         self.data, self.position, self.implicit = data, position, implicit
         self.tag_format = struct.Struct(endian + "HH")
         self.u16, self.u32 = struct.Struct(endian + "H"), struct.Struct(endian + "L")
+        self.requests: tuple[int, int] | None = None
 
     def element_header(self) -> tuple[int, bytes, int]:
         """Read tag, VR (b"" where implicit) and length; leave the position at the value."""
@@ -233,6 +239,7 @@ class _Walk:
         for _ in range(limits.max_elements):
             self._close_finished(stack)
             if not stack and self.position == size:
+                self._note_requests(found)
                 return found
             if self.position >= size:
                 raise DamagedFileError(
@@ -256,6 +263,8 @@ class _Walk:
     def _pop(self, stack: list[_Frame]) -> None:
         # A frame remembers the encoding around it: UN of undefined length is always implicit.
         self.implicit = stack.pop().implicit
+        if not stack and self.requests is not None and self.requests[1] == 0:
+            self.requests = (self.requests[0], self.position)
 
     def _step(self, stack: list[_Frame], found: Structure) -> None:
         start = self.position
@@ -279,6 +288,8 @@ class _Walk:
             self._walk_fragments(tag, found, is_top=not stack)
         elif length == UNDEFINED or self._is_sequence(tag, vr):
             end = None if length == UNDEFINED else self._end_of(tag, length)
+            if tag == REQUEST_ATTRIBUTES and not stack:
+                self.requests = (self.position, 0)
             stack.append(_Frame(True, end, self.implicit))
             self.implicit = self.implicit or vr == b"UN"
         else:
@@ -303,6 +314,11 @@ class _Walk:
             ]
         elif tag in PIXEL_TAGS:
             found.pixel_tag, found.pixel_bytes = tag, length
+
+    def _note_requests(self, found: Structure) -> None:
+        begin, end = self.requests or (0, 0)
+        if end - begin <= MAX_SEQUENCE_BYTES:
+            found.values[REQUEST_ATTRIBUTES] = self.data[begin:end]
 
     def _is_sequence(self, tag: int, vr: bytes) -> bool:
         if vr:

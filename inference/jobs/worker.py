@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import shutil
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
+from types import MappingProxyType
 
 from sqlalchemy import Connection
 
 from dicom_io.errors import DicomIoError
+from inference.domain.dicom_index import IndexedInstance
 from inference.domain.errors import (
     BackendUnavailableError,
     ClinferError,
@@ -34,12 +37,14 @@ from inference.domain.result import (
 from inference.domain.routing import Routing
 from inference.domain.study import StudyInput, input_set_hash
 from inference.jobs.errors import JobAbandonedError
+from inference.jobs.index_entry import index_result_files
 from inference.jobs.lease import Lease
 from inference.jobs.owner import new_owner
+from inference.jobs.receipts import IntakeSettings
 from inference.jobs.release import offer_result, retract_superseded
 from inference.jobs.routing import routing_of
 from inference.jobs.structure import read_file_meta
-from inference.storage import audit, deliveries, jobs, results, studies
+from inference.storage import audit, deliveries, dicom_index, jobs, results, studies
 from inference.storage.database import Database
 from inference.storage.errors import LeaseLostError, StorageFullError, StorageUnavailableError
 from inference.storage.objects import FULL_ERRORS, ObjectStore
@@ -180,13 +185,16 @@ class Worker:
         routing: Routing,
     ) -> None:
         filed = [self._file(one) for one in made if isinstance(one, ResultDraft)]
+        indexed = index_result_files(
+            [file for one in filed for file in one.files], self.objects, IntakeSettings()
+        )
         reused = [one for one in made if isinstance(one, ReusedResult)]
         with self.database.write() as connection:
             now = self.database.now(connection)
             if not jobs.is_newest(connection, job.id):
                 raise JobAbandonedError("a later version of the study took over")
             jobs.finish(connection, job.id, owner=lease.owner, now=now, state=JobState.DONE)
-            self._store(connection, job, filed, reused, now, routing)
+            self._store(connection, job, filed, reused, now, routing, indexed)
 
     def _store(
         self,
@@ -196,6 +204,7 @@ class Worker:
         reused: Sequence[ReusedResult],
         now: datetime,
         routing: Routing | None = None,
+        indexed: Mapping[str, IndexedInstance] = MappingProxyType({}),
     ) -> None:
         routing = routing or Routing()
         stored = results.store(connection, job, filed=filed, reused=reused, now=now)
@@ -209,6 +218,11 @@ class Worker:
         )
         for result_id in stored.new:
             found = results.get_result(connection, result_id)
+            for file in found.files:
+                if file.sha256 in indexed:
+                    dicom_index.add_to_index(
+                        connection, replace(indexed[file.sha256], result_id=result_id)
+                    )
             routed = [
                 one
                 for one in self.destinations

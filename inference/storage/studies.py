@@ -259,6 +259,16 @@ def get_instance(connection: Connection, instance_uid: str) -> Instance:
     return _as_instance(row)
 
 
+def known_among(connection: Connection, instance_uids: Sequence[str]) -> frozenset[str]:
+    """Return those of the instances that are here."""
+    found: set[str] = set()
+    for begin in range(0, len(instance_uids), 500):
+        part = instance_uids[begin : begin + 500]
+        query = select(instance.c.instance_uid).where(instance.c.instance_uid.in_(part))
+        found |= set(connection.execute(query).scalars())
+    return frozenset(found)
+
+
 def received_since(connection: Connection, moment: datetime) -> tuple[str, ...]:
     """Hashes of the objects received after ``moment``, the last one first."""
     query = (

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from alembic import context
 
-from inference.storage import people_tables  # noqa: F401 - its tables join the metadata
+from inference.storage import (  # noqa: F401 - their tables join the metadata
+    dicomweb_tables,
+    people_tables,
+)
 from inference.storage.tables import metadata
 
 context.configure(
