@@ -6,6 +6,7 @@ from sqlalchemy import inspect
 
 from inference.storage.database import Database
 from inference.storage.migrate import downgrade, upgrade
+from inference.storage import worklist_tables  # noqa: F401 - its tables join the metadata
 from inference.storage.tables import metadata
 
 
