@@ -93,7 +93,7 @@ def store(
         for one_filed in filed
         if one_filed.draft.key not in known
     ]
-    _name_successors(connection, superseded, (*new, *kept))
+    _name_successors(connection, (*superseded, *_without_successor(connection, job)), (*new, *kept))
     return Stored(
         new=tuple(new), kept=kept, superseded=tuple(row_id for row_id, _, _ in superseded)
     )
@@ -163,6 +163,18 @@ def _supersede(
         .values(is_current=False, state=ResultState.SUPERSEDED.value)
     )
     return old
+
+
+def _without_successor(connection: Connection, job: Job) -> tuple[tuple[int, str, str], ...]:
+    """Results that were taken back, in whose place there is something from now on."""
+    query = select(result.c.id, result.c.series_uid, result.c.model).where(
+        result.c.study_uid == job.study_uid,
+        result.c.state == ResultState.SUPERSEDED.value,
+        result.c.superseded_by.is_(None),
+    )
+    if job.model:
+        query = query.where(result.c.model == job.model)
+    return tuple((row.id, row.series_uid, row.model) for row in connection.execute(query))
 
 
 def _name_successors(
