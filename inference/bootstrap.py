@@ -9,9 +9,9 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
 
-from inference.api.access import Access
+from inference.api.access import Access, identity_of
 from inference.api.app import HttpOptions, create_app
 from inference.api.deps import ApiContext
 from inference.api.health import Health, database_probe, disk_probe
@@ -26,6 +26,11 @@ from inference.gateways.dicomweb import Stow
 from inference.gateways.dimse import DimseServer
 from inference.gateways.dimse_association import DimseSettings
 from inference.gateways.senders import make_sender
+from inference.gateways.ups import Ups
+from inference.gateways.ups_channel import EventChannel
+from inference.gateways.ups_dimse import UpsDimse
+from inference.gateways.ups_events import EventReporter, Receiver
+from inference.gateways.ups_rs import UpsRs
 from inference.gateways.watch import FolderWatcher
 from inference.gauges import gauges
 from inference.jobs.archive import ArchiveLimits
@@ -36,6 +41,7 @@ from inference.jobs.measured import MeasuredIntake, MeasuredProcessor, delivery_
 from inference.jobs.study_processor import ModelStudyProcessor
 from inference.jobs.sweep import data_folder_lock, sweep
 from inference.jobs.worker import Worker
+from inference.jobs.worklist_clock import WorklistClock
 from inference.pipeline.spec import ModelSpec, list_models, load_spec
 from inference.settings import DestinationSettings, Settings, is_loopback
 from inference.start_checks import (
@@ -67,6 +73,8 @@ class Parts:
     workers: tuple[Worker, ...]
     deliveries: tuple[DeliveryWorker, ...]
     watcher: FolderWatcher | None
+    clock: WorklistClock
+    reporter: EventReporter
 
 
 class Service:
@@ -182,7 +190,14 @@ class Service:
             metrics,
         )
         parts = Parts(
-            dimse=DimseServer(intake, dimse_settings(settings)),
+            dimse=DimseServer(
+                intake,
+                dimse_settings(settings),
+                ups=UpsDimse(
+                    ups=Ups(database=database),
+                    receivers=frozenset(one.ae_title for one in settings.ups_receivers),
+                ),
+            ),
             http=HttpServer(
                 self._app(context, intake),
                 bound,
@@ -214,6 +229,15 @@ class Service:
                 for destination in destinations
             ),
             watcher=FolderWatcher(intake, settings.watch_dir) if settings.watch_dir else None,
+            clock=WorklistClock(database),
+            reporter=EventReporter(
+                database,
+                [
+                    Receiver(ae_title=one.ae_title, host=one.host, port=one.port)
+                    for one in settings.ups_receivers
+                ],
+                ae_title=settings.dicom_ae_title,
+            ),
         )
         if not self._stop.is_set():
             self._open(parts)
@@ -232,6 +256,7 @@ class Service:
             return
         runners = [(worker.name, worker.run) for worker in parts.workers]
         runners += [(delivery.name, delivery.run) for delivery in parts.deliveries]
+        runners += [(one.name, one.run) for one in (parts.clock, parts.reporter)]
         if parts.watcher is not None:
             runners.append(("watch-folder", parts.watcher.run))
         for name, run in runners:
@@ -308,6 +333,7 @@ class Service:
             version=SOFTWARE_VERSION,
             dicom_address=f"{settings.dicom_ae_title}@{settings.dicom_host}:{settings.dicom_port}",
             max_upload_parts=settings.max_archive_entries,
+            promoting_models=frozenset(settings.reading_promoting_models),
         )
 
     def _app(self, context: ApiContext, intake: Intake) -> FastAPI:
@@ -321,12 +347,21 @@ class Service:
             max_upload_bytes=settings.max_upload_mib * MIB,
             max_other_bytes=settings.max_json_kib * 1024,
         )
-        return create_app(context, options, more_routers=(stow.router(),))
+        worklist = UpsRs(ups=Ups(database=context.database), name_of=_asker_name)
+        channel = EventChannel(database=context.database)
+        routers = (stow.router(), worklist.router(), channel.router())
+        return create_app(context, options, more_routers=routers)
 
     def _started(self) -> Parts:
         if self._parts is None:
             raise ServiceStartError("the service is not running")
         return self._parts
+
+
+def _asker_name(request: Request) -> str:
+    """Return who asks, for a door that does not know how this is found out."""
+    identity = identity_of(request)
+    return identity.name if identity else ""
 
 
 def worker_slots(settings: Settings) -> tuple[tuple[str, Priority], ...]:

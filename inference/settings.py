@@ -91,6 +91,16 @@ class DestinationSettings(BaseModel):
         return self
 
 
+class UpsReceiverSettings(BaseModel):
+    """A DICOM node that takes events of the workitems that it watches (N-EVENT-REPORT)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    ae_title: AeTitle
+    host: Annotated[str, Field(min_length=1)]
+    port: Annotated[int, Field(ge=1, le=65535)]
+
+
 class Settings(BaseSettings):
     """The service's settings; units end the names."""
 
@@ -136,6 +146,8 @@ class Settings(BaseSettings):
     job_max_tries: Annotated[int, Field(ge=1, le=20)] = 5
     stop_timeout_s: Annotated[float, Field(ge=1, le=600)] = 20.0
     destinations: tuple[DestinationSettings, ...] = ()
+    ups_receivers: tuple[UpsReceiverSettings, ...] = ()
+    reading_promoting_models: tuple[str, ...] = ()
 
     max_upload_mib: Annotated[int, Field(ge=1)] = 2048
     max_json_kib: Annotated[int, Field(ge=1)] = 1024

@@ -16,8 +16,20 @@ from inference.api.deps import ApiContext
 from inference.api.errors import MEDIA_TYPE, install
 from inference.api.guards import BodyGuard, BodyLimits, Observation, OriginGuard
 from inference.api.pages.render import STATIC_FOLDER, page
-from inference.api.routes import deliveries, health, jobs, models, pages, results, studies, views
+from inference.api.routes import (
+    deliveries,
+    health,
+    jobs,
+    models,
+    pages,
+    reading,
+    reading_page,
+    results,
+    studies,
+    views,
+)
 from inference.api.schemas import ProblemOut
+from inference.api.socket_guard import SocketGuard
 
 UPLOAD_PATHS = (
     re.compile(r"/v1/studies"),
@@ -57,6 +69,7 @@ def create_app(
         middleware=[
             Middleware(Observation, metrics=context.metrics),
             Middleware(OriginGuard, allowed_hosts=options.allowed_hosts),
+            Middleware(SocketGuard, access=context.access, allowed_hosts=options.allowed_hosts),
             Middleware(AccessGuard, access=context.access),
             Middleware(
                 BodyGuard,
@@ -69,7 +82,18 @@ def create_app(
     )
     app.state.context = context
     install(app, draw_problem)
-    for module in (studies, jobs, results, models, deliveries, views, health, pages):
+    for module in (
+        studies,
+        jobs,
+        results,
+        models,
+        deliveries,
+        views,
+        health,
+        reading,
+        reading_page,
+        pages,
+    ):
         app.include_router(module.router)
     for router in more_routers:
         app.include_router(router)

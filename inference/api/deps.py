@@ -25,6 +25,7 @@ class ApiContext:
     Attributes
     ----------
     models : the models that are served, by name
+    promoting_models : whose findings lift a study on the reading list; empty: those of any model
     dicom_address : what the empty list tells a person to send to
     max_upload_parts : most files in one multipart upload
     """
@@ -40,6 +41,7 @@ class ApiContext:
     version: str
     dicom_address: str = ""
     max_upload_parts: int = 20_000
+    promoting_models: frozenset[str] = frozenset()
 
 
 def _context(request: Request) -> ApiContext:

@@ -22,6 +22,7 @@ from inference.gateways.dimse_association import (
     Spool,
     SpoolingProvider,
 )
+from inference.gateways.ups_dimse import UpsDimse
 from inference.jobs.errors import (
     ConflictError,
     DamagedFileError,
@@ -77,10 +78,13 @@ READ_BYTES = 256 * 1024
 
 
 class DimseServer:
-    """Listens for C-STORE and C-ECHO; start it after the sweep."""
+    """Listens for C-STORE, C-ECHO and, where it is given one, the worklist."""
 
-    def __init__(self, intake: Intake, settings: DimseSettings) -> None:
+    def __init__(
+        self, intake: Intake, settings: DimseSettings, *, ups: UpsDimse | None = None
+    ) -> None:
         self._intake = intake
+        self._ups = ups
         self._settings = settings
         self._server: GuardedServer | None = None
         self._thread: threading.Thread | None = None
@@ -112,11 +116,12 @@ class DimseServer:
         entity.network_timeout = settings.network_timeout_s
         server: Any = entity.make_server(
             (settings.host, settings.port),
-            contexts=_contexts(),
+            contexts=_contexts(self._ups),
             evt_handlers=[
                 (evt.EVT_C_STORE, self._on_store),
                 (evt.EVT_C_ECHO, _on_echo),
                 (evt.EVT_CONN_CLOSE, _on_close),
+                *(self._ups.handlers() if self._ups else ()),
             ],
             server_class=GuardedServer,
             request_handler=BoundedRequestHandler,
@@ -211,7 +216,7 @@ class _SharedContexts(list[Any]):
         return self
 
 
-def _contexts() -> _SharedContexts:
+def _contexts(ups: UpsDimse | None) -> _SharedContexts:
     # The first one that both sides know is used: explicit VR keeps what private attributes mean.
     syntaxes = sorted(
         (syntax for syntax in ALL_TRANSFER_SYNTAXES if syntax not in NOT_OFFERED),
@@ -220,6 +225,7 @@ def _contexts() -> _SharedContexts:
     return _SharedContexts(
         [
             build_context(VERIFICATION),
+            *(ups.contexts() if ups else ()),
             *(
                 build_context(context.abstract_syntax, syntaxes)
                 for context in AllStoragePresentationContexts
