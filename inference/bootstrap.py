@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -254,9 +255,12 @@ class Service:
         parts.engine.start()
         if self._stop.is_set():
             return
-        runners = [(worker.name, worker.run) for worker in parts.workers]
-        runners += [(delivery.name, delivery.run) for delivery in parts.deliveries]
-        runners += [(one.name, one.run) for one in (parts.clock, parts.reporter)]
+        runners: list[tuple[str, Callable[[threading.Event], None]]] = [
+            *((worker.name, worker.run) for worker in parts.workers),
+            *((delivery.name, delivery.run) for delivery in parts.deliveries),
+            (parts.clock.name, parts.clock.run),
+            (parts.reporter.name, parts.reporter.run),
+        ]
         if parts.watcher is not None:
             runners.append(("watch-folder", parts.watcher.run))
         for name, run in runners:

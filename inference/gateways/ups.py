@@ -14,6 +14,7 @@ from itertools import chain
 from typing import Any
 
 from pydicom.dataset import Dataset
+from pydicom.valuerep import VR
 from sqlalchemy import Connection
 
 from inference.domain import workitem as steps
@@ -60,6 +61,7 @@ FIXED = {
 OWN_TAGS = ("00080016", "00080018")
 MAX_SCANNED = 20_000
 DEFAULT_WORKLIST = "clinfer"
+MAX_AE_LENGTH = 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -205,7 +207,8 @@ class Ups:
         WorkitemError
             C307, C311, or C313 for a job that has begun.
         """
-        request = _checked(request) if request else {}
+        # An event without any element cannot be sent over DIMSE, and the performer must know who.
+        request = {**_requester(by), **(_checked(request) if request else {})}
         with self.database.write() as connection:
             now = self.database.now(connection)
             job_id = workitems_jobs.job_id_of(uid)
@@ -334,11 +337,27 @@ def _checked(document: Document) -> dict[str, Any]:
     if "BulkDataURI" in json.dumps(document):
         raise WorkitemError(INVALID_VALUE, detail="a workitem holds no bulk data")
     try:
+        _check_vrs(document)
         dataset = Dataset.from_json(dict(document))
         checked: dict[str, Any] = dataset.to_json_dict()
     except Exception as error:  # pydicom raises what it meets: KeyError, ValueError, TypeError
         raise WorkitemError(INVALID_VALUE, detail="this is not a DICOM JSON data set") from error
     return checked
+
+
+def _requester(name: str) -> dict[str, Any]:
+    """Return who asks: an AE title where it is one, else a name to call."""
+    if name and len(name) <= MAX_AE_LENGTH:
+        return {"00741236": {"vr": "AE", "Value": [name]}}
+    return {"0074100C": {"vr": "LO", "Value": [name[:64] or "unknown"]}}
+
+
+def _check_vrs(document: Document) -> None:
+    """Raise ValueError or TypeError where an element has no VR of the standard."""
+    for element in document.values():
+        if VR(element["vr"]) is VR.SQ:
+            for item in element.get("Value") or ():
+                _check_vrs(item)
 
 
 def _candidates(connection: Connection, keys: Document) -> Iterator[Workitem]:

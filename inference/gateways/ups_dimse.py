@@ -8,11 +8,11 @@ from typing import Any
 
 from pydicom.dataset import Dataset
 from pynetdicom import build_context, evt
-from pynetdicom.sop_class import (
-    UnifiedProcedureStepPull,  # type: ignore[attr-defined]
-    UnifiedProcedureStepPush,  # type: ignore[attr-defined]
-    UnifiedProcedureStepQuery,  # type: ignore[attr-defined]
-    UnifiedProcedureStepWatch,  # type: ignore[attr-defined]
+from pynetdicom.sop_class import (  # type: ignore[attr-defined]
+    UnifiedProcedureStepPull,
+    UnifiedProcedureStepPush,
+    UnifiedProcedureStepQuery,
+    UnifiedProcedureStepWatch,
 )
 
 from inference.domain import workitem as steps

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from pydicom.dataset import Dataset
 from pynetdicom import AE, build_role
-from pynetdicom.sop_class import (
-    UnifiedProcedureStepEvent,  # type: ignore[attr-defined]
-    UnifiedProcedureStepPush,  # type: ignore[attr-defined]
+from pynetdicom.sop_class import (  # type: ignore[attr-defined]
+    UnifiedProcedureStepEvent,
+    UnifiedProcedureStepPush,
 )
 
 from inference.storage import workitem_events
