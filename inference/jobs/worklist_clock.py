@@ -10,6 +10,7 @@ from inference.services.telemedicine import timers
 from inference.storage import workitem_events, workitems_jobs
 from inference.storage.database import Database
 from inference.storage.errors import StorageError
+from inference.storage.readings import BATCH
 from inference.telemetry import get_logger
 
 INTERVAL_S = 1.0
@@ -31,7 +32,9 @@ class WorklistClock:
         while not stop.wait(INTERVAL_S):
             number += 1
             try:
-                self.tick(is_tidying=number % TIDY_EVERY == 0)
+                n_done = self.tick(is_tidying=number % TIDY_EVERY == 0)
+                while n_done >= BATCH and not stop.is_set():  # more than one transaction's worth
+                    n_done = self.tick()
             except (StorageError, SQLAlchemyError) as error:  # tried again in a second
                 log.warning("worklist clock", error=str(error))
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, exists, insert, select, update
+from sqlalchemy import Connection, Row, delete, exists, func, insert, select, update
 
 from inference.domain.job import JobState, Priority
 from inference.domain.reading import Credential, Queue, Read, Reader, ReadRole, Task
+from inference.domain.result import ResultState
 from inference.storage.errors import NotFoundError
-from inference.storage.tables import job
+from inference.storage.tables import job, result
 from inference.storage.worklist_tables import (
     reading_queue,
     reading_read,
@@ -20,17 +21,24 @@ from inference.storage.worklist_tables import (
     reading_task,
 )
 
+BATCH = 50
+"""Most tasks that are made in one transaction: nobody else writes meanwhile."""
 
-def studies_without_task(connection: Connection, *, limit: int = 500) -> tuple[str, ...]:
+RECENT_JOBS = 5000
+"""Only studies of so many newest jobs can be new; older ones are not searched every second."""
+
+
+def studies_without_task(connection: Connection, *, limit: int = BATCH) -> tuple[str, ...]:
     """Return studies that came in whole and that nobody was asked to read yet, oldest first."""
     collecting = exists().where(
         reading_job.c.study_uid == job.c.study_uid,
         reading_job.c.state == JobState.COLLECTING.value,
     )
+    newest = select(func.max(job.c.id)).scalar_subquery()
     has_task = exists().where(reading_task.c.study_uid == job.c.study_uid)
     query = (
         select(job.c.study_uid)
-        .where(~has_task, ~collecting)
+        .where(job.c.id > newest - RECENT_JOBS, ~has_task, ~collecting)
         .group_by(job.c.study_uid)
         .order_by(job.c.study_uid)
         .limit(limit)
@@ -179,6 +187,27 @@ def list_queues(connection: Connection) -> tuple[Queue, ...]:
         Queue(**(dict(row._mapping) | {"deputies": tuple(row.deputies)}))
         for row in connection.execute(query)
     )
+
+
+def current_findings(
+    connection: Connection, study_uids: Sequence[str]
+) -> dict[str, list[tuple[str, str, list[str]]]]:
+    """Return (model, version, names of what it found) of each current finding, by study."""
+    found: dict[str, list[tuple[str, str, list[str]]]] = {}
+    for start in range(0, len(study_uids), 500):
+        query = (
+            select(result.c.study_uid, result.c.model, result.c.model_version, result.c.summary)
+            .where(
+                result.c.study_uid.in_(study_uids[start : start + 500]),
+                result.c.is_current,
+                result.c.outcome == ResultState.FINDING.value,
+            )
+            .order_by(result.c.id)
+        )
+        for row in connection.execute(query):
+            names = [str(segment["name"]) for segment in row.summary.get("segments", ())]
+            found.setdefault(row.study_uid, []).append((row.model, row.model_version, names))
+    return found
 
 
 def blinded_tasks(connection: Connection) -> tuple[Task, ...]:

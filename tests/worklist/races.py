@@ -122,17 +122,28 @@ def main() -> int:
     """Run the races of the command line on each database that is here."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--races", type=int, default=10_000)
-    n_races = parser.parse_args().races
-    broken = 0
+    parser.add_argument("--only", choices=("sqlite", "postgresql"))
+    options = parser.parse_args()
+    n_races, broken = options.races, 0
+    if options.only != "postgresql":
+        broken += _on_sqlite(n_races)
+    if options.only != "sqlite":
+        broken += _on_postgresql(n_races)
+    return 1 if broken else 0
+
+
+def _on_sqlite(n_races: int) -> int:
     with tempfile.TemporaryDirectory() as folder:
-        broken += _report("sqlite", Path(folder) / "races.sqlite", n_races)
+        return _report("sqlite", Path(folder) / "races.sqlite", n_races)
+
+
+def _on_postgresql(n_races: int) -> int:
     binaries = find_binaries()
     if binaries is None:
         print("postgresql: not installed, not run")  # noqa: T201 - this is a command
         return 1
     with running_postgresql(binaries) as url:
-        broken += _report("postgresql", url, n_races)
-    return 1 if broken else 0
+        return _report("postgresql", url, n_races)
 
 
 def _report(name: str, url: str | Path, n_races: int) -> int:

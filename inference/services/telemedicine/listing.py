@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
@@ -12,11 +12,10 @@ from sqlalchemy import Connection
 from inference.domain import reading_order
 from inference.domain.reading import Read, ReadRole, Task
 from inference.domain.reading_order import Entry, Placed
-from inference.domain.result import ResultState
 from inference.domain.study import Study
 from inference.domain.study_state import StudyState
 from inference.services.telemedicine.rules import routing
-from inference.storage import readings, results, states, studies
+from inference.storage import readings, states, studies
 
 Standing = Literal["open", "mine", "taken", "signed", "arbitration", "done"]
 SECOND_READING = "a second reading is required"
@@ -59,15 +58,16 @@ def reading_list(
 ) -> list[Row]:
     """Return the list in its order; ``promoting_models``: whose findings lift (empty: any)."""
     if is_done:
-        placed = [
-            Placed(entry=entry_of(one, StudyState.NOT_APPLICABLE, ""))
-            for one in readings.done_tasks(connection)
-        ]
         tasks = {one.id: one for one in readings.done_tasks(connection)}
+        placed = [
+            Placed(entry=entry_of(one, StudyState.NOT_APPLICABLE, "")) for one in tasks.values()
+        ]
     else:
         tasks = {one.id: one for one in readings.open_tasks(connection)}
-        placed = order_tasks(connection, tuple(tasks.values()), now, promoting_models)
-    ai_states = states.states_of(connection, [one.study_uid for one in tasks.values()])
+    uids = [one.study_uid for one in tasks.values()]
+    ai_states, found = states.states_of(connection, uids), studies.get_studies(connection, uids)
+    if not is_done:
+        placed = order_tasks(connection, tuple(tasks.values()), ai_states, now, promoting_models)
     reader = readings.get_reader(connection, name)
     rows = []
     for number, one in enumerate(placed, start=1):
@@ -75,7 +75,7 @@ def reading_list(
         rows.append(
             row_for(
                 task,
-                studies.get_study(connection, task.study_uid),
+                found[task.study_uid],
                 ai_states[task.study_uid],
                 one,
                 name=name,
@@ -89,18 +89,18 @@ def reading_list(
 def order_tasks(
     connection: Connection,
     tasks: tuple[Task, ...],
+    ai_states: Mapping[str, StudyState],
     now: datetime,
     promoting_models: Collection[str],
 ) -> list[Placed]:
     """Order tasks by `inference.domain.reading_order`."""
-    ai_states = states.states_of(connection, [one.study_uid for one in tasks])
+    lifting = [uid for uid, state in ai_states.items() if state is StudyState.FINDING]
+    findings = readings.current_findings(connection, lifting)
     entries = [
         entry_of(
             one,
             ai_states[one.study_uid],
-            finding_of(connection, one.study_uid, promoting_models)
-            if ai_states[one.study_uid] is StudyState.FINDING
-            else "",
+            finding_text(findings.get(one.study_uid, ()), promoting_models),
         )
         for one in tasks
     ]
@@ -119,16 +119,15 @@ def entry_of(task: Task, state: StudyState, finding: str) -> Entry:
     )
 
 
-def finding_of(connection: Connection, study_uid: str, promoting_models: Collection[str]) -> str:
-    """Return the study's findings in words; "" where none is of a model that may lift."""
-    words: list[str] = []
-    for one in results.list_results(connection, study_uid=study_uid):
-        if one.outcome is not ResultState.FINDING:
-            continue
-        if promoting_models and one.model not in promoting_models:
-            continue
-        names = [str(segment["name"]) for segment in one.summary.get("segments", ())]
-        words.append(f"{', '.join(names[:3]) or 'finding'} ({one.model} {one.model_version})")
+def finding_text(
+    findings: Sequence[tuple[str, str, list[str]]], promoting_models: Collection[str]
+) -> str:
+    """Return findings in words; "" where none is of a model that may lift."""
+    words = [
+        f"{', '.join(names[:3]) or 'finding'} ({model} {version})"
+        for model, version, names in findings
+        if not promoting_models or model in promoting_models
+    ]
     return "; ".join(words[:2])
 
 
