@@ -15,8 +15,12 @@ from inference.storage.critical_results import CriticalResult, PeerReview
 
 Name = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[^\x00-\x1f\\]+$")]
 Word = Annotated[str, Field(max_length=64, pattern=r"^[^\x00-\x1f\\]*$")]
-Text = Annotated[str, Field(max_length=20_000)]
-Reason = Annotated[str, Field(min_length=3, max_length=500, pattern=r"\S")]
+WITHOUT_NUL = r"^[^\x00]*$"
+"""PostgreSQL keeps no NUL in a text."""
+
+WITH_WORDS = r"^[^\x00]*[^\x00\s][^\x00]*$"
+Text = Annotated[str, Field(max_length=20_000, pattern=WITHOUT_NUL)]
+Reason = Annotated[str, Field(min_length=3, max_length=500, pattern=WITH_WORDS)]
 Seconds = Annotated[int, Field(ge=60, le=30 * 86_400, description="seconds")]
 PriorityWord = Literal["stat", "urgent", "routine"]
 
@@ -31,7 +35,7 @@ class SignIn(Body):
     """A signed reading."""
 
     conclusion: Literal["no_finding", "finding", "critical"]
-    finding_codes: list[Annotated[str, Field(min_length=1, max_length=64)]] = Field(
+    finding_codes: list[Name] = Field(
         default_factory=list, max_length=50, description="codes of what was found, scheme:value"
     )
     report: Text = ""
@@ -52,7 +56,7 @@ class PriorityIn(Body):
 class CriticalIn(Body):
     """A result that cannot wait."""
 
-    text: Annotated[str, Field(min_length=3, max_length=2000, pattern=r"\S")]
+    text: Annotated[str, Field(min_length=3, max_length=2000, pattern=WITH_WORDS)]
     tell: list[Name] = Field(min_length=1, max_length=10, description="whom to tell, in order")
     acknowledge_s: Seconds = 3600
 
@@ -62,7 +66,7 @@ class PeerReviewIn(Body):
 
     score: Literal["1", "2a", "2b", "3a", "3b"]
     role: ReadRole = ReadRole.FIRST
-    comment: Annotated[str, Field(max_length=2000)] = ""
+    comment: Annotated[str, Field(max_length=2000, pattern=WITHOUT_NUL)] = ""
 
 
 class QueueIn(Body):

@@ -334,14 +334,15 @@ def _checked(document: Document) -> dict[str, Any]:
     WorkitemError
         0106.
     """
-    if "BulkDataURI" in json.dumps(document):
-        raise WorkitemError(INVALID_VALUE, detail="a workitem holds no bulk data")
     try:
-        _check_vrs(document)
-        dataset = Dataset.from_json(dict(document))
-        checked: dict[str, Any] = dataset.to_json_dict()
+        _check_elements(document)
+        checked: dict[str, Any] = Dataset.from_json(dict(document)).to_json_dict()
+        text = json.dumps(checked, ensure_ascii=False)
+        text.encode()
     except Exception as error:  # pydicom raises what it meets: KeyError, ValueError, TypeError
         raise WorkitemError(INVALID_VALUE, detail="this is not a DICOM JSON data set") from error
+    if "\\u0000" in text:
+        raise WorkitemError(INVALID_VALUE, detail="a value holds a NUL character")
     return checked
 
 
@@ -352,12 +353,14 @@ def _requester(name: str) -> dict[str, Any]:
     return {"0074100C": {"vr": "LO", "Value": [name[:64] or "unknown"]}}
 
 
-def _check_vrs(document: Document) -> None:
-    """Raise ValueError or TypeError where an element has no VR of the standard."""
+def _check_elements(document: Document) -> None:
+    """Raise ValueError, KeyError or TypeError where an element is none of the standard's."""
     for element in document.values():
+        if "BulkDataURI" in element or "InlineBinary" in element:
+            raise ValueError("a workitem holds no bulk data")
         if VR(element["vr"]) is VR.SQ:
             for item in element.get("Value") or ():
-                _check_vrs(item)
+                _check_elements(item)
 
 
 def _candidates(connection: Connection, keys: Document) -> Iterator[Workitem]:

@@ -333,7 +333,7 @@ def _data_set(request: Request, body: bytes) -> dict[str, Any]:
     if media_type not in JSON_TYPES:
         raise UpsRequestError(415, f"send {JSON_TYPE}")
     try:
-        found = json.loads(body)
+        found = json.loads(body, parse_constant=_no_constant)
     except (ValueError, RecursionError):
         raise UpsRequestError(400, "the body is no JSON") from None
     if isinstance(found, list) and len(found) == 1:
@@ -344,6 +344,10 @@ def _data_set(request: Request, body: bytes) -> dict[str, Any]:
     ):
         raise UpsRequestError(400, "send one data set in the DICOM JSON model")
     return {tag.upper(): element for tag, element in found.items()}
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(f"{name} is no number")
 
 
 def _item_path(request: Request, uid: str) -> str:

@@ -169,6 +169,8 @@ BAD = (
     ("readiness", {"00404041": text("CS", "MAYBE")}, 400, "0106"),
     ("a lock of its own", {"00081195": text("UI", "1.2.3")}, 400, "0106"),
     ("bulk data", {"00204000": {"vr": "LT", "BulkDataURI": "http://x"}}, 400, "0106"),
+    ("NUL", {"00100020": text("LO", "a\x00b")}, 400, "0106"),
+    ("inline binary", {"00204000": {"vr": "OB", "InlineBinary": "AAAA"}}, 400, "0106"),
     ("unknown VR", {"00204000": {"vr": "ZZ", "Value": ["a"]}}, 400, "0106"),
 )
 
@@ -186,7 +188,8 @@ def test_wrong_requests_are_refused_and_nothing_is_stored(client: httpx.Client) 
     deep = ("[" * 100_000).encode()
     for body, headers, status in (
         (b"{", JSON, 400), (deep, JSON, 400), (b"[]", JSON, 400), (b"[{},{}]", JSON, 400),
-        (b'{"x": 1}', JSON, 400), (b"\xff\xfe", JSON, 400),
+        (b'{"x": 1}', JSON, 400), (b'{"00100020": {"vr": "LO", "Value": [NaN]}}', JSON, 400),
+        (b'{"00100020": {"vr": "LO", "Value": ["\\ud800"]}}', JSON, 400), (b"\xff\xfe", JSON, 400),
         (b"<NativeDicomModel/>", {"Content-Type": "application/dicom+xml"}, 415),
         (b"{}", {"Content-Type": "application/dicom+json", "Content-Encoding": "gzip"}, 415),
         (b"x" * (1024 * 1024 + 1), JSON, 413),
