@@ -112,3 +112,17 @@ def test_undone_means_the_place_without_ai() -> None:
 def test_clinical_priority_is_never_crossed() -> None:
     entries = [_entry(0, priority=Priority.STAT), _entry(1, StudyState.FINDING)]
     assert [one.entry.task_id for one in order(entries, now=NOW)] == [0, 1]
+
+
+def test_no_study_is_passed_by_more_than_the_cap() -> None:
+    entries = [_entry(0), *(_entry(number, StudyState.FINDING) for number in range(1, 9))]
+    placed = [one.entry.task_id for one in order(entries, now=NOW)]
+    assert placed == [1, 2, 3, 4, 5, 0, 6, 7, 8]
+
+
+def test_a_study_that_is_due_soon_is_not_passed() -> None:
+    soon = _entry(0, deadline_at=NOW + DUE_SOON)
+    assert [one.entry.task_id for one in order([soon, _entry(1, StudyState.FINDING)], now=NOW)] == [
+        0,
+        1,
+    ]
