@@ -2,7 +2,12 @@
 
 One 300-slice 512 x 512 CT (0.75 x 0.75 x 1.0 mm, a built thorax), the same model folder, each in a
 fresh process, kernel cache warm. The answer is checked first: Dice between the two, both in fp32.
-`clinfer run` writes more (SR, NIfTI, contact sheet, geometry gate) and is timed with all of it.
+Time is measured in turns, with nothing else running; memory in runs of its own, because reading the
+maps of a process twenty times a second slows it. `clinfer run` writes more (SR, NIfTI, contact
+sheet, geometry gate) and is timed with all of it.
+
+`clinfer tuned` is the same model with the engine that `clinfer models tune` chose on this machine,
+whose labels agree with torch fp32's as its gate demands; engines and figures stand in the entry.
 
 Models: the shipped lung model, and the network of MONAI's spleen bundle at 2, 14 and 104 classes
 (`bundle_model.py`). At 104 classes each way may take three quarters of the machine's memory, and
@@ -13,7 +18,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import statistics
+import subprocess
 import sys
 import tempfile
 import tomllib
@@ -27,8 +34,9 @@ import pydicom
 import tomli_w
 
 from benchmarks.bundle_model import bench_study, bundle_model
-from benchmarks.timing import Measured, commit, machine, measure_command
+from benchmarks.timing import commit, machine, measure_command, time_command
 from dicom_io.segmentation import read_segmentation
+from inference.pipeline.engine_spec import Engine
 from tests.builders.dicom import write_series
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -40,6 +48,13 @@ FULL_SHAPE = (300, 512, 512)
 SPACING_MM = (1.0, 0.75, 0.75)
 REPEATS = 3
 LEAST_DICE = 0.999
+TUNED_ENGINES = (
+    "torch-bf16",
+    "torch-bf16-channels-last",
+    "openvino-fp32",
+    "openvino-bf16",
+)
+"""Those that a fresh process has ready at once, where their conversion is in the cache."""
 
 
 def main() -> None:
@@ -85,42 +100,78 @@ def compare(scratch: Path, model: str, repeats: int) -> list[dict[str, object]]:
     if model.startswith("bundle_like_"):
         source = bundle_model(int(model.rsplit("_", 1)[1]))
     study = scratch / "study"
+    fp32 = _repo_with_engine(work, source, "fp32", {"precision": "fp32"})
+    if model == MEMORY_ONLY:
+        bf16 = {"precision": "bf16", "channels_last": True}
+        return _memory_only(
+            work,
+            {
+                "monai fp32": _plain(study, source),
+                "clinfer fp32": _clinfer(study, fp32),
+                "clinfer bf16": _clinfer(study, _repo_with_engine(work, source, "bf16", bf16)),
+            },
+        )
+    tuned, choice = _tuned_repo(work, source, study)
     runs = {
         "monai fp32": _plain(study, source),
-        "clinfer fp32": _clinfer(study, _repo_with_precision(work, source, "fp32")),
-        "clinfer bf16": _clinfer(study, _repo_with_precision(work, source, "bf16")),
+        "clinfer fp32": _clinfer(study, fp32),
+        "clinfer tuned": _clinfer(study, tuned),
     }
-    if model == MEMORY_ONLY:
-        return _memory_only(work, runs)
-    measured: dict[str, list[Measured]] = {name: [] for name in runs}
-    # The first round fills the kernel and file caches, and its answers are the ones compared.
-    for round_number in range(repeats + 1):
+    # The first round fills the kernel and file caches; its answers are the ones compared, and in it
+    # memory is measured.
+    memory_mib = {
+        name: measure_command(
+            [*command, str(_out(work, name, 0))], log=work / "log"
+        ).peak_memory_mib
+        for name, command in runs.items()
+    }
+    dice = {name: _dice_against_plain(work, name) for name in runs}
+    if min(dice["clinfer fp32"]) < LEAST_DICE:
+        raise ValueError(f"the fp32 answers differ: Dice {dice['clinfer fp32']}")
+    wall_s: dict[str, list[float]] = {name: [] for name in runs}
+    for number in range(1, repeats + 1):
         for name, command in runs.items():
-            out = work / f"{name.replace(' ', '-')}-{round_number}"
-            figures = measure_command([*command, str(out)], log=work / "log")
-            if round_number:
-                measured[name].append(figures)
-        if round_number == 0:
-            dice = {name: _dice_against_plain(work, name) for name in runs}
-            if min(dice["clinfer fp32"]) < LEAST_DICE:
-                raise ValueError(f"the fp32 answers differ: Dice {dice['clinfer fp32']}")
-
-    plain_s = statistics.median(run.wall_s for run in measured["monai fp32"])
-    plain_mib = statistics.median(run.peak_memory_mib for run in measured["monai fp32"])
+            out = _out(work, name, number)
+            wall_s[name].append(time_command([*command, str(out)], log=work / "log"))
+            shutil.rmtree(out)
+    plain_s = statistics.median(wall_s["monai fp32"])
     return [
         {
             "case": name,
-            "wall_s_median": round(statistics.median(r.wall_s for r in found), 2),
-            "wall_s_p95": round(float(np.percentile([r.wall_s for r in found], 95)), 2),
-            "peak_memory_mib": round(statistics.median(r.peak_memory_mib for r in found)),
-            "times_faster": round(plain_s / statistics.median(r.wall_s for r in found), 2),
-            "memory_share": round(
-                statistics.median(r.peak_memory_mib for r in found) / plain_mib, 3
-            ),
+            "engine": {"clinfer tuned": choice, "clinfer fp32": "torch-fp32"}.get(name, "plain"),
+            "wall_s_median": round(statistics.median(found), 2),
+            "wall_s_p95": round(float(np.percentile(found, 95)), 2),
+            "peak_memory_mib": round(memory_mib[name]),
+            "times_faster": round(plain_s / statistics.median(found), 2),
+            "memory_share": round(memory_mib[name] / memory_mib["monai fp32"], 3),
             "dice_against_plain_lowest": round(min(dice[name]), 5),
         }
-        for name, found in measured.items()
+        for name, found in wall_s.items()
     ]
+
+
+def _out(work: Path, name: str, number: int) -> Path:
+    return work / f"{name.replace(' ', '-')}-{number}"
+
+
+def _tuned_repo(work: Path, source: Path, study: Path) -> tuple[Path, str]:
+    """Return a repository with the model and this machine's choice for it, and the engine's name.
+
+    Raises
+    ------
+    subprocess.CalledProcessError
+        Tuning failed.
+    """
+    spec = tomllib.loads((source / "model.toml").read_text())
+    repo = _repo_with_engine(work, source, "tuned", spec["engine"])
+    command = [sys.executable, "-m", "inference", "models", "tune", source.name]
+    for engine in TUNED_ENGINES:
+        command += ["--engine", engine]
+    command += ["--model-repo", str(repo), "--data", str(study)]
+    subprocess.run(command, check=True, cwd=ROOT, stdout=sys.stderr)
+    (written,) = (repo / source.name).glob("engine.*.toml")
+    engine = tomllib.loads(written.read_text())["engine"]
+    return repo, Engine.model_validate(engine).label
 
 
 def _memory_only(work: Path, runs: dict[str, list[str]]) -> list[dict[str, object]]:
@@ -181,13 +232,13 @@ def _clinfer(study: Path, model_repo: Path) -> list[str]:
     ]
 
 
-def _repo_with_precision(work: Path, source: Path, precision: str) -> Path:
-    """Return a repository with the one model, as it is but for its engine's precision."""
-    repo = work / f"repo-{precision}"
+def _repo_with_engine(work: Path, source: Path, name: str, engine: dict[str, object]) -> Path:
+    """Return a repository with the one model, as it is but for its engine."""
+    repo = work / f"repo-{name}"
     folder = repo / source.name
     (folder / "1").mkdir(parents=True)
     spec = tomllib.loads((source / "model.toml").read_text())
-    spec["engine"] = {"precision": precision, "channels_last": precision == "bf16"}
+    spec["engine"] = engine
     (folder / "model.toml").write_text(tomli_w.dumps(spec))
     (folder / "config.pbtxt").write_bytes((source / "config.pbtxt").read_bytes())
     weights = spec["weights"]["file"]

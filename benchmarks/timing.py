@@ -60,6 +60,23 @@ def measure_command(
     return Measured(wall_s=wall_s, peak_memory_mib=peak_bytes / 2**20)
 
 
+def time_command(command: Sequence[str], *, log: Path) -> float:
+    """Run ``command`` to its end with nothing watching it; return the seconds it took.
+
+    Raises
+    ------
+    RuntimeError
+        The command failed; the message ends with the end of its output.
+    """
+    with log.open("wb") as output:
+        started = time.perf_counter()
+        ended = subprocess.run(command, stdout=output, stderr=subprocess.STDOUT, check=False)
+        wall_s = time.perf_counter() - started
+    if ended.returncode != 0:
+        raise RuntimeError(f"{command[0]} ended with {ended.returncode}:\n{_tail(log)}")
+    return wall_s
+
+
 def time_in_turns(
     runs: Mapping[str, Callable[[], object]],
     *,

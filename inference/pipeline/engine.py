@@ -7,7 +7,6 @@ import os
 from typing import Any, cast
 
 import torch
-from monai.networks.blocks.convolutions import Convolution
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
@@ -16,6 +15,10 @@ from inference.domain.errors import InferenceError
 from inference.pipeline.engine_spec import Engine
 from inference.pipeline.engines.base import ReadyEngine
 from inference.pipeline.engines.torch_engines import DTYPES
+from inference.pipeline.lean_import import without_optional_packages
+
+with without_optional_packages():
+    from monai.networks.blocks.convolutions import Convolution
 
 
 def use_all_cores() -> int:

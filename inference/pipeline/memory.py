@@ -7,6 +7,10 @@ changed to save memory; the refusal says what another one would need.
 
 from __future__ import annotations
 
+import hashlib
+import json
+import os
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from math import prod
@@ -20,6 +24,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakIdKeyDictionary
 
 from inference.domain.errors import RefusedError
+from inference.pipeline.engines.base import installed_version
 from inference.pipeline.network import network_of
 from inference.pipeline.preprocess import ModelGrid
 from inference.pipeline.spec import ModelSpec, ZScore
@@ -38,6 +43,9 @@ OTHER_FACTOR = 1.25
 
 LIBRARIES_MIB = 64.0
 """What libraries load at their first volume: compiled kernels, threads, convolution code."""
+
+ACTIVATIONS_FOLDER = Path.home() / ".cache" / "clinfer" / "activations"
+"""What networks hold while they run, by a hash of network, window and library versions."""
 
 _CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
@@ -196,6 +204,9 @@ class _Hashable:
     def __init__(self, spec: ModelSpec, table: str) -> None:
         self.spec = spec
         self._key = (table, spec.n_classes, spec.window.roi_size)
+        versions = (installed_version("torch"), installed_version("monai"))
+        text = json.dumps([*self._key, *versions], sort_keys=True)
+        self.digest = hashlib.sha256(text.encode()).hexdigest()[:32]
 
     def __hash__(self) -> int:
         return hash(self._key)
@@ -206,6 +217,23 @@ class _Hashable:
 
 @lru_cache(maxsize=32)
 def _values_alive(of: _Hashable) -> int:
+    """Return how many values are alive at a time; counted once on a machine, then remembered.
+
+    Counting takes torch's compiler, whose import alone costs more than a second.
+    """
+    place = ACTIVATIONS_FOLDER / of.digest
+    with suppress(OSError, ValueError):
+        return int(place.read_text(encoding="ascii"))
+    values = _count_values_alive(of)
+    with suppress(OSError):  # a home that cannot be written: counted again by the next process
+        place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        fresh = place.with_suffix(f".{os.getpid()}")
+        fresh.write_text(str(values), encoding="ascii")
+        fresh.replace(place)
+    return values
+
+
+def _count_values_alive(of: _Hashable) -> int:
     """Run the network without data (torch's meta device) and count the values alive at a time."""
     with torch.device("meta"):
         network = network_of(of.spec.network, n_classes=of.spec.n_classes).eval()

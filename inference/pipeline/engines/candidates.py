@@ -19,6 +19,7 @@ BF16_FLAGS = ("avx512_bf16", "amx_bf16", "avx_ne_convert", "bf16")
 
 CPU_ENGINES = (
     Engine(),
+    Engine(precision="bf16"),
     Engine(precision="bf16", channels_last=True),
     Engine(kind="torch_compile"),
     Engine(kind="torch_compile", precision="bf16", channels_last=True),
