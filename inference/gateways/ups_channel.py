@@ -10,7 +10,8 @@ from typing import Any
 from fastapi import APIRouter, WebSocket, WebSocketDisconnect
 from starlette.concurrency import run_in_threadpool
 
-from inference.gateways.ups_rs import PREFIX, AeTitle
+from inference.domain.roles import Permissions
+from inference.gateways.ups_rs import CLIENTS, PREFIX, AeTitle
 from inference.storage import workitem_events
 from inference.storage.database import Database
 from inference.storage.workitem_events import Event
@@ -18,6 +19,10 @@ from inference.storage.workitem_events import Event
 POLL_S = 0.2
 """How often a channel looks for events; it also sees those that another process has written."""
 
+PERMISSIONS: Permissions = {
+    ("WEBSOCKET", f"{PREFIX}{path}"): CLIENTS
+    for path in ("/ws/subscribers/{ae_title}", "/subscribers/{ae_title}")
+}
 SOP_CLASS = "1.2.840.10008.5.1.4.34.6.4"
 
 
@@ -30,8 +35,8 @@ class EventChannel:
     def router(self) -> APIRouter:
         """Return the channel's addresses: that of today's edition and that of the first ones."""
         router = APIRouter(prefix=PREFIX)
-        for path in ("/ws/subscribers/{ae_title}", "/subscribers/{ae_title}"):
-            router.add_api_websocket_route(path, self.open)
+        for _, path in PERMISSIONS:
+            router.add_api_websocket_route(path.removeprefix(PREFIX), self.open)
         return router
 
     async def open(self, socket: WebSocket, ae_title: AeTitle) -> None:

@@ -19,12 +19,14 @@ from inference.domain.reading import (
 )
 from inference.domain.result import ResultState
 from inference.domain.study_state import StudyState
-from inference.domain.workitem import StepState
+from inference.domain.workitem import StepState, WorkitemError
+from inference.gateways.ups import Ups
 from inference.services.telemedicine import after_reading, listing, service, timers
 from inference.storage import audit, critical_results, jobs, readings, results, workitems
 from inference.storage.database import Database
 from inference.storage.errors import NotFoundError
 from tests.builders import rows
+from tests.builders import workitems as workitem_builders
 from tests.builders.clock import SetClock
 from tests.builders.instances import study_uid
 from tests.worklist.races import run_races
@@ -318,3 +320,63 @@ def test_of_two_claims_at_once_exactly_one_wins(database: Database, tmp_path: Pa
     assert count.broken == []
     assert count.ends["won"] == 60
     assert set(count.ends) == {"won", "C302", "taken"}
+
+
+def test_a_reading_is_claimed_cancelled_and_completed_over_ups(database: Database) -> None:
+    put_queue(database, subspecialty="chest")
+    task = receive(database, 1)
+    ups = Ups(database=database)
+
+    def free_uid() -> str:
+        with database.read() as connection:
+            return readings.get_task(connection, task.id).reads[0].workitem_uid
+
+    def move(wanted: str) -> int:
+        return ups.change_state(free_uid(), wanted, transaction_uid="1.2.3", by="WS1")
+
+    with pytest.raises(WorkitemError) as caught:
+        move("IN PROGRESS")
+    assert caught.value.status == 0x0124
+    with database.write() as connection:
+        reader = Reader(name="WS1", subspecialties=("chest",))
+        readings.put_reader(connection, reader, now=database.now(connection))
+    with pytest.raises(WorkitemError) as caught:
+        ups.request_cancel(free_uid(), {}, by="PACS")
+    assert caught.value.status == 0xC313
+    first = free_uid()
+    assert move("IN PROGRESS") == 0x0000
+    ups.update(first, workitem_builders.cancelled(), transaction_uid="1.2.3", by="WS1")
+    assert move("CANCELED") == 0x0000
+    assert free_uid() != first
+    second = free_uid()
+    assert move("IN PROGRESS") == 0x0000
+    with database.read() as connection:
+        assert readings.get_task(connection, task.id).reads[0].reader == "WS1"
+    ups.update(second, workitem_builders.performed(), transaction_uid="1.2.3", by="WS1")
+    assert move("COMPLETED") == 0x0000
+    with database.read() as connection:
+        done = readings.get_task(connection, task.id)
+    assert (done.done_at is not None, done.reads[0].conclusion) == (True, "elsewhere")
+
+
+def test_a_blinded_reading_is_no_workitem_for_others(database: Database) -> None:
+    put_queue(database, needs_second=True)
+    task = receive(database, 1)
+    ups = Ups(database=database)
+    keys = {"00741204": {"vr": "LO", "Value": ["Reading"]}}
+    uid = task.reads[0].workitem_uid
+    for attempt in (
+        lambda: ups.get(uid),
+        lambda: ups.change_state(uid, "IN PROGRESS", transaction_uid="1.2", by="X"),
+        lambda: ups.update(uid, {}, transaction_uid="1.2", by="X"),
+        lambda: ups.request_cancel(uid, {}, by="X"),
+        lambda: ups.subscribe(uid, "X", by="X"),
+    ):
+        with pytest.raises(WorkitemError) as caught:
+            attempt()
+        assert caught.value.status == 0xC307
+    assert ups.search(keys, limit=10) == []
+    for name in ("anna", "ben"):
+        claim(database, task, name)
+        sign(database, task, name)
+    assert len(ups.search(keys, limit=10)) == 2
