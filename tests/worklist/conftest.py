@@ -40,26 +40,47 @@ class Ward:
         return found
 
 
-@pytest.fixture
-def ward(tmp_path: Path) -> Iterator[Ward]:
-    keys = ApiKeys(tmp_path / "keys.json")
+@dataclass(frozen=True, kw_only=True)
+class Hospital:
+    """The running service that the tests share; each brings a study of its own."""
+
+    service: Service
+    keys: dict[str, str]
+    clients: dict[str, httpx.Client]
+    folder: Path
+
+
+@pytest.fixture(scope="package")
+def hospital(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hospital]:
+    folder = tmp_path_factory.mktemp("hospital")
+    keys = ApiKeys(folder / "keys.json")
     made = {name: keys.create(name) for name in PEOPLE}
-    study = two_boxes_study()
-    with running_service(tmp_path, auth="keys", api_keys_file=tmp_path / "keys.json") as service:
+    with running_service(folder, auth="keys", api_keys_file=folder / "keys.json") as service:
         clients = {
             name: httpx.Client(base_url=service.http_url, headers={"X-API-Key": key}, timeout=30)
             for name, key in made.items()
         }
         queue = {"needs_second": True, "deputies": ["dora"]}
         assert clients["anna"].put("/v1/reading-queues/twice", json=queue).status_code == 200
-        answer = clients["anna"].post(
-            "/v1/studies", content=study.zipped(), headers={"Content-Type": "application/zip"}
-        )
-        assert answer.status_code == 202
-        finished_study(service, study.study_uid, key=made["anna"])
-        yield Ward(service=service, clients=clients, study_uid=study.study_uid, folder=tmp_path)
+        yield Hospital(service=service, keys=made, clients=clients, folder=folder)
         for client in clients.values():
             client.close()
+
+
+@pytest.fixture
+def ward(hospital: Hospital) -> Ward:
+    study = two_boxes_study()
+    answer = hospital.clients["anna"].post(
+        "/v1/studies", content=study.zipped(), headers={"Content-Type": "application/zip"}
+    )
+    assert answer.status_code == 202
+    finished_study(hospital.service, study.study_uid, key=hospital.keys["anna"])
+    return Ward(
+        service=hospital.service,
+        clients=hospital.clients,
+        study_uid=study.study_uid,
+        folder=hospital.folder,
+    )
 
 
 @pytest.fixture(scope="session")
