@@ -52,6 +52,10 @@ chaos: setup  ## kill -9 at 50 random points while 20 studies are sent
 fuzz: setup  ## 100,000 random model outputs against the limits, 10,000 races for one decision
 	@$(BIN)/python -m tests.care.fuzz --outputs 100000 --races 10000
 
+.PHONY: races
+races: setup  ## 10,000 races for one workitem or reading, on SQLite and on PostgreSQL
+	@$(BIN)/python -m tests.worklist.races --races 10000
+
 .PHONY: bench
 bench: setup  ## every benchmark, about two hours; benchmarks/results/<machine>.json, docs/benchmarks.md
 	@$(BIN)/python -m benchmarks.run_all

@@ -5,15 +5,16 @@ from __future__ import annotations
 import socket
 import threading
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
 
 from dicom_io.codec_pool import CodecPool
-from inference.api.access import Access
+from inference.api.access import Access, identity_of
 from inference.api.app import Door, HttpOptions, create_app
 from inference.api.deps import ApiContext
 from inference.api.guards import host_name
@@ -35,6 +36,8 @@ from inference.gateways import (
     dicomweb_rendered,
     dicomweb_retrieve,
     dicomweb_search,
+    ups_channel,
+    ups_rs,
 )
 from inference.gateways.archive_removal import ArchiveRemover
 from inference.gateways.commitment import make_asker
@@ -48,6 +51,11 @@ from inference.gateways.dicomweb_store import DicomwebStore
 from inference.gateways.dimse import DimseServer
 from inference.gateways.dimse_association import DimseSettings
 from inference.gateways.senders import make_sender
+from inference.gateways.ups import Ups
+from inference.gateways.ups_channel import EventChannel
+from inference.gateways.ups_dimse import UpsDimse
+from inference.gateways.ups_events import EventReporter, Receiver
+from inference.gateways.ups_rs import UpsRs
 from inference.gateways.watch import FolderWatcher
 from inference.gauges import gauges
 from inference.jobs.archive import ArchiveLimits
@@ -63,6 +71,7 @@ from inference.jobs.statements import StatementWorker
 from inference.jobs.study_processor import ModelStudyProcessor
 from inference.jobs.sweep import data_folder_lock, sweep
 from inference.jobs.worker import Worker
+from inference.jobs.worklist_clock import WorklistClock
 from inference.pipeline.spec import ModelSpec, list_models, load_spec
 from inference.settings import DestinationSettings, Settings, is_loopback
 from inference.start_checks import (
@@ -101,6 +110,8 @@ class Parts:
     retractions: RetractionWorker
     watcher: FolderWatcher | None
     backfill: IndexBackfill
+    clock: WorklistClock
+    reporter: EventReporter
 
 
 class Service:
@@ -218,7 +229,13 @@ class Service:
         backfill = IndexBackfill(database, objects, intake.settings)
         parts = Parts(
             dimse=DimseServer(
-                intake, dimse_settings(settings), committed=CommitmentDesk(database=database).answer
+                intake,
+                dimse_settings(settings),
+                committed=CommitmentDesk(database=database).answer,
+                ups=UpsDimse(
+                    ups=Ups(database=database),
+                    receivers=frozenset(one.ae_title for one in settings.ups_receivers),
+                ),
             ),
             http=HttpServer(
                 self._app(context, intake, backfill),
@@ -268,6 +285,15 @@ class Service:
             ),
             watcher=FolderWatcher(intake, settings.watch_dir) if settings.watch_dir else None,
             backfill=backfill,
+            clock=WorklistClock(database),
+            reporter=EventReporter(
+                database,
+                [
+                    Receiver(ae_title=one.ae_title, host=one.host, port=one.port)
+                    for one in settings.ups_receivers
+                ],
+                ae_title=settings.dicom_ae_title,
+            ),
         )
         if not self._stop.is_set():
             self._open(parts)
@@ -285,11 +311,15 @@ class Service:
         parts.engine.start()
         if self._stop.is_set():
             return
-        runners = [(worker.name, worker.run) for worker in parts.workers]
-        runners += [(delivery.name, delivery.run) for delivery in parts.deliveries]
+        runners: list[tuple[str, Callable[[threading.Event], None]]] = [
+            *((worker.name, worker.run) for worker in parts.workers),
+            *((delivery.name, delivery.run) for delivery in parts.deliveries),
+            (parts.clock.name, parts.clock.run),
+            (parts.reporter.name, parts.reporter.run),
+        ]
         if parts.deliveries:
-            for outbox in (parts.statements, parts.change_reports, parts.retractions):
-                runners.append((outbox.name, outbox.run))
+            outboxes = (parts.statements, parts.change_reports, parts.retractions)
+            runners += [(outbox.name, outbox.run) for outbox in outboxes]
         if parts.watcher is not None:
             runners.append(("watch-folder", parts.watcher.run))
         for name, run in runners:
@@ -382,6 +412,7 @@ class Service:
             check_destination=check_destination,
             watermark_bytes=settings.min_free_disk_mib * MIB,
             max_upload_parts=settings.max_archive_entries,
+            promoting_models=frozenset(settings.reading_promoting_models),
         )
 
     def _app(self, context: ApiContext, intake: Intake, backfill: IndexBackfill) -> FastAPI:
@@ -419,12 +450,26 @@ class Service:
                 permissions=dicomweb_rendered.PERMISSIONS,
             ),
             Door(router=DicomwebPixels(store).router(), permissions=dicomweb_pixels.PERMISSIONS),
+            Door(
+                router=UpsRs(ups=Ups(database=context.database), name_of=_asker_name).router(),
+                permissions=ups_rs.PERMISSIONS,
+            ),
+            Door(
+                router=EventChannel(database=context.database).router(),
+                permissions=ups_channel.PERMISSIONS,
+            ),
         )
 
     def _started(self) -> Parts:
         if self._parts is None:
             raise ServiceStartError("the service is not running")
         return self._parts
+
+
+def _asker_name(request: Request) -> str:
+    """Return who asks, for a door that does not know how this is found out."""
+    identity = identity_of(request)
+    return identity.name if identity else ""
 
 
 def worker_slots(settings: Settings) -> tuple[tuple[str, Priority], ...]:

@@ -144,6 +144,16 @@ class ArchiveSettings(BaseModel):
     timeout_s: Annotated[float, Field(gt=0, le=3600)] = 60.0
 
 
+class UpsReceiverSettings(BaseModel):
+    """A DICOM node that takes events of the workitems that it watches (N-EVENT-REPORT)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    ae_title: AeTitle
+    host: Annotated[str, Field(min_length=1)]
+    port: Annotated[int, Field(ge=1, le=65535)]
+
+
 class Settings(BaseSettings):
     """The service's settings; units end the names."""
 
@@ -197,6 +207,8 @@ class Settings(BaseSettings):
     stop_timeout_s: Annotated[float, Field(ge=1, le=600)] = 20.0
     destinations: tuple[DestinationSettings, ...] = ()
     archives: tuple[ArchiveSettings, ...] = ()
+    ups_receivers: tuple[UpsReceiverSettings, ...] = ()
+    reading_promoting_models: tuple[str, ...] = ()
 
     max_upload_mib: Annotated[int, Field(ge=1)] = 2048
     max_json_kib: Annotated[int, Field(ge=1)] = 1024

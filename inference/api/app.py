@@ -31,6 +31,8 @@ from inference.api.routes import (
     launch,
     models,
     pages,
+    reading,
+    reading_page,
     release,
     results,
     sign_in,
@@ -106,7 +108,7 @@ def create_app(context: ApiContext, options: HttpOptions, *, doors: Sequence[Doo
     install(app, draw_problem)
     modules = (
         studies, jobs, results, changes, models, deliveries, release, views, health, pages,
-        sign_in, launch,
+        reading, reading_page, sign_in, launch,
         admin, admin_work, admin_routing, admin_storage, admin_audit,
     )  # fmt: skip
     for router in (*(module.router for module in modules), *(door.router for door in doors)):

@@ -27,6 +27,7 @@ class ApiContext:
     Attributes
     ----------
     models : the models that are served, by name
+    promoting_models : whose findings lift a study on the reading list; empty: those of any model
     dicom_address : what the empty list tells a person to send to
     check_destination : tries one without storing anything there; None where there is no door out
     watermark_bytes : free disk space below which nothing more is taken in
@@ -47,6 +48,7 @@ class ApiContext:
     check_destination: Callable[[Destination], str] | None = None
     watermark_bytes: int = 0
     max_upload_parts: int = 20_000
+    promoting_models: frozenset[str] = frozenset()
 
 
 def _context(request: Request) -> ApiContext:

@@ -81,7 +81,8 @@ class HttpServer:
     ) -> None:
         options: dict[str, Any] = {
             "http": PatientlessProtocol,
-            "ws": "none",
+            "ws": "websockets-sansio",
+            "ws_max_size": 4096,  # receivers of events have nothing to say
             "lifespan": "off",
             "log_config": None,
             "access_log": False,

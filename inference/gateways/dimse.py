@@ -24,6 +24,7 @@ from inference.gateways.dimse_association import (
     Spool,
     SpoolingProvider,
 )
+from inference.gateways.ups_dimse import UpsDimse
 from inference.jobs.errors import (
     ConflictError,
     DamagedFileError,
@@ -80,7 +81,10 @@ READ_BYTES = 256 * 1024
 
 
 class DimseServer:
-    """Listens for C-STORE, C-ECHO and Storage Commitment reports; start it after the sweep."""
+    """Listens for C-STORE, C-ECHO and Storage Commitment reports; start it after the sweep.
+
+    Where it is given a worklist, for that too.
+    """
 
     def __init__(
         self,
@@ -88,8 +92,10 @@ class DimseServer:
         settings: DimseSettings,
         *,
         committed: Callable[[str, frozenset[str], Mapping[str, str]], bool] | None = None,
+        ups: UpsDimse | None = None,
     ) -> None:
         self._intake = intake
+        self._ups = ups
         self._committed = committed
         """Told each Storage Commitment report: transaction, what is kept, what is not and why."""
 
@@ -124,12 +130,13 @@ class DimseServer:
         entity.network_timeout = settings.network_timeout_s
         server: Any = entity.make_server(
             (settings.host, settings.port),
-            contexts=_contexts(),
+            contexts=_contexts(self._ups),
             evt_handlers=[
                 (evt.EVT_C_STORE, self._on_store),
                 (evt.EVT_C_ECHO, _on_echo),
                 (evt.EVT_CONN_CLOSE, _on_close),
                 (evt.EVT_N_EVENT_REPORT, self._on_report),
+                *(self._ups.handlers() if self._ups else ()),
             ],
             server_class=GuardedServer,
             request_handler=BoundedRequestHandler,
@@ -235,7 +242,7 @@ class _SharedContexts(list[Any]):
         return self
 
 
-def _contexts() -> _SharedContexts:
+def _contexts(ups: UpsDimse | None) -> _SharedContexts:
     # The first one that both sides know is used: explicit VR keeps what private attributes mean.
     syntaxes = sorted(
         (syntax for syntax in ALL_TRANSFER_SYNTAXES if syntax not in NOT_OFFERED),
@@ -245,6 +252,7 @@ def _contexts() -> _SharedContexts:
         [
             build_context(VERIFICATION),
             commitment_context(),
+            *(ups.contexts() if ups else ()),
             *(
                 build_context(context.abstract_syntax, syntaxes)
                 for context in AllStoragePresentationContexts

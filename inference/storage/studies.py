@@ -23,6 +23,8 @@ from inference.storage.errors import NotFoundError, StorageError
 from inference.storage.states import state_column
 from inference.storage.tables import instance, quarantine, result_file, series, study
 
+STUDIES_AT_ONCE = 200
+
 
 class InstanceConflictError(StorageError):
     """An instance contradicts what is stored: same UID with other content or another patient."""
@@ -201,6 +203,17 @@ def get_study(connection: Connection, study_uid: str) -> Study:
     if row is None:
         raise NotFoundError(what="study", key=study_uid)
     return _as_study(row, _series_of(connection, [study_uid]))
+
+
+def get_studies(connection: Connection, study_uids: Sequence[str]) -> dict[str, Study]:
+    """Return the studies of these UIDs that are here, by UID."""
+    found: dict[str, Study] = {}
+    for start in range(0, len(study_uids), STUDIES_AT_ONCE):
+        wanted = study_uids[start : start + STUDIES_AT_ONCE]
+        all_series = _series_of(connection, wanted)
+        for row in connection.execute(_studies().where(study.c.study_uid.in_(wanted))):
+            found[row.study_uid] = _as_study(row, all_series)
+    return found
 
 
 def list_studies(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from inference.services.telemedicine.rules import radpeer, ups_states
-from inference.services.telemedicine.rules.ups_states import Step, StepState
+from inference.domain import workitem as ups_states
+from inference.domain.workitem import Step, StepState
+from inference.services.telemedicine.rules import radpeer
 from inference.vectors.cases import Answer, Case, fields
 from inference.vectors.document import Suite, Vector
 
@@ -37,7 +38,7 @@ def _ups_states(_: Vector, __: Suite) -> Answer:
         "back_to_scheduled": change(running, StepState.SCHEDULED),
         "final_requirements_missing": change(running, StepState.COMPLETED),
         "not_in_progress": change(_step("SCHEDULED"), StepState.COMPLETED),
-        "completed": f"{ups_states.request_cancel(done):04X}"
+        "completed": f"{ups_states.request_cancel(done)[1]:04X}"
         f" / {change(done, StepState.COMPLETED)} warning",
         "canceled": f"{change(canceled, StepState.CANCELED)} warning",
         "no_update_after_final": " or ".join(sorted(final)),

@@ -7,6 +7,7 @@ from alembic import context
 from inference.storage import (  # noqa: F401 - their tables join the metadata
     dicomweb_tables,
     people_tables,
+    worklist_tables,
 )
 from inference.storage.tables import metadata
 

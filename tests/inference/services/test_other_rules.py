@@ -9,11 +9,12 @@ from itertools import pairwise
 
 import pytest
 
+from inference.domain import workitem as ups_states
 from inference.domain.care_errors import PopulationError, ReadingError
+from inference.domain.workitem import Step, StepState
 from inference.services.diagnosis.rules import danger_zone, pharmacogenomics, polygenic
 from inference.services.medication.rules import adherence, interactions, schedule
-from inference.services.telemedicine.rules import radpeer, ups_states
-from inference.services.telemedicine.rules.ups_states import Step, StepState
+from inference.services.telemedicine.rules import radpeer
 from inference.services.vitals.rules import news2, qsofa
 
 WELL = news2.Observations(

@@ -4,6 +4,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import inspect
 
+from inference.storage import worklist_tables  # noqa: F401 - its tables join the metadata
 from inference.storage.database import Database
 from inference.storage.migrate import downgrade, upgrade
 from inference.storage.tables import metadata
