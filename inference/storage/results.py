@@ -18,6 +18,7 @@ from inference.domain.result import (
     ResultState,
     ReusedResult,
 )
+from inference.storage import reviews
 from inference.storage.errors import NotFoundError, StorageError
 from inference.storage.tables import delivery, result, result_file
 
@@ -59,8 +60,9 @@ def store(
 ) -> Stored:
     """Make these the job's results and the study's current ones.
 
-    A key that is already stored is kept as it is, not inserted twice. Every other current result
-    of the study is superseded; for a job that ran one model, those of that model only.
+    A key that is already stored is kept as it is, not inserted twice; where a person corrected
+    that result, the correction is what is kept. Every other current result of the study is
+    superseded; for a job that ran one model, those of that model only.
 
     Raises
     ------
@@ -80,7 +82,8 @@ def store(
     for key, row in known.items():
         if row.study_uid != job.study_uid:
             raise ResultKeyError(key=key, problem=f"belongs to study {row.study_uid}")
-    kept = tuple(sorted(row.id for row in known.values()))
+    corrected = reviews.successors(connection, [row.id for row in known.values()])
+    kept = tuple(sorted({corrected.get(row.id, row.id) for row in known.values()}))
     superseded = _supersede(connection, job, kept)
     for row_id in kept:
         connection.execute(
@@ -97,6 +100,36 @@ def store(
     return Stored(
         new=tuple(new), kept=kept, superseded=tuple(row_id for row_id, _, _ in superseded)
     )
+
+
+def store_correction(
+    connection: Connection, machine: Result, filed: FiledResult, *, now: datetime
+) -> int:
+    """Store a person's correction of a result as the new current one; return its id.
+
+    The machine's result and files stay, superseded. The correction has the job, series and model
+    of what it corrects.
+    """
+    connection.execute(
+        update(result)
+        .where(result.c.id == machine.id)
+        .values(is_current=False, state=ResultState.SUPERSEDED.value)
+    )
+    new_id = _insert_row(
+        connection,
+        filed,
+        now,
+        job_id=machine.job_id,
+        study_uid=machine.study_uid,
+        study_version=machine.study_version,
+    )
+    reviews.succeed(connection, machine.id, new_id)
+    return new_id
+
+
+def add_file(connection: Connection, result_id: int, file: ResultFile) -> None:
+    """Add one more file to a stored result."""
+    connection.execute(insert(result_file).values(result_id=result_id, **vars(file)))
 
 
 def keys_of_study(connection: Connection, study_uid: str) -> frozenset[str]:
@@ -183,14 +216,33 @@ def _name_successors(
 
 
 def _insert(connection: Connection, job: Job, filed: FiledResult, now: datetime) -> int:
+    return _insert_row(
+        connection,
+        filed,
+        now,
+        job_id=job.id,
+        study_uid=job.study_uid,
+        study_version=job.study_version,
+    )
+
+
+def _insert_row(
+    connection: Connection,
+    filed: FiledResult,
+    now: datetime,
+    *,
+    job_id: int,
+    study_uid: str,
+    study_version: int,
+) -> int:
     draft = filed.draft
     row_id = connection.execute(
         insert(result)
         .values(
             key=draft.key,
-            job_id=job.id,
-            study_uid=job.study_uid,
-            study_version=job.study_version,
+            job_id=job_id,
+            study_uid=study_uid,
+            study_version=study_version,
             series_uid=draft.series_uid,
             model=draft.model,
             model_version=draft.model_version,
@@ -206,17 +258,7 @@ def _insert(connection: Connection, job: Job, filed: FiledResult, now: datetime)
         .returning(result.c.id)
     ).scalar_one()
     for file in filed.files:
-        connection.execute(
-            insert(result_file).values(
-                result_id=row_id,
-                kind=file.kind,
-                sha256=file.sha256,
-                size_bytes=file.size_bytes,
-                media_type=file.media_type,
-                sop_class_uid=file.sop_class_uid,
-                instance_uid=file.instance_uid,
-            )
-        )
+        add_file(connection, row_id, file)
     return int(row_id)
 
 
