@@ -33,6 +33,7 @@ from inference.jobs.completion import CompletionRule
 from inference.jobs.delivery import DeliveryWorker
 from inference.jobs.intake import Intake, IntakeSettings
 from inference.jobs.measured import MeasuredIntake, MeasuredProcessor, delivery_observer
+from inference.jobs.review_desk import ReviewDesk, SendAtOnce
 from inference.jobs.study_processor import ModelStudyProcessor
 from inference.jobs.sweep import data_folder_lock, sweep
 from inference.jobs.worker import Worker
@@ -289,6 +290,7 @@ class Service:
             )
         )
         views = ViewCache(settings.view_cache_mib * MIB)
+        threading.Thread(target=views.warm_up, name="views-warm-up", daemon=True).start()
         metrics.information.labels(SOFTWARE_VERSION, settings.backend).set(1)
         metrics.read_at_scrape(gauges(database, settings.data_dir, health, views))
         return ApiContext(
@@ -308,6 +310,15 @@ class Service:
             version=SOFTWARE_VERSION,
             dicom_address=f"{settings.dicom_ae_title}@{settings.dicom_host}:{settings.dicom_port}",
             max_upload_parts=settings.max_archive_entries,
+            reviews=ReviewDesk(
+                database=database,
+                objects=objects,
+                models=models,
+                release=SendAtOnce(
+                    [make_destination(one, settings) for one in settings.destinations]
+                ),
+                encodings=encodings_for(settings),
+            ),
         )
 
     def _app(self, context: ApiContext, intake: Intake) -> FastAPI:

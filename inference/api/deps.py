@@ -12,6 +12,7 @@ from inference.api.errors import ApiError
 from inference.api.health import Health
 from inference.api.view_cache import ViewCache
 from inference.jobs.intake import Intake
+from inference.jobs.review_desk import ReviewDesk
 from inference.pipeline.spec import ModelSpec
 from inference.storage.database import Database
 from inference.storage.objects import ObjectStore
@@ -27,6 +28,7 @@ class ApiContext:
     models : the models that are served, by name
     dicom_address : what the empty list tells a person to send to
     max_upload_parts : most files in one multipart upload
+    reviews : takes decisions; None where this service takes none
     """
 
     database: Database
@@ -40,6 +42,7 @@ class ApiContext:
     version: str
     dicom_address: str = ""
     max_upload_parts: int = 20_000
+    reviews: ReviewDesk | None = None
 
 
 def _context(request: Request) -> ApiContext:

@@ -1,6 +1,7 @@
 """Corrections in work: the changed slices of one person on one result, kept until decided.
 
-A slice is the raw label map of one native slice, zlib-compressed: a few kilobytes, replaced whole.
+A slice is the label map of one slice of the acquired plane as the screen has it, row by row, in
+the result's own label type; zlib-compressed it is a few kilobytes, and is replaced whole.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ from datetime import datetime
 
 from sqlalchemy import ColumnElement, Connection, delete, func, insert, select
 
-from inference.domain.review import DecisionFieldError
 from inference.storage.review_tables import review_draft
 
 
@@ -41,28 +41,10 @@ def save(
         )
 
 
-def load(
-    connection: Connection, result_id: int, person: str, *, slice_bytes: int
-) -> dict[int, bytes]:
-    """Return the kept slices by native index, each of ``slice_bytes``.
-
-    Raises
-    ------
-    DecisionFieldError
-        A kept slice has another size: it was drawn on other labels.
-    """
+def load(connection: Connection, result_id: int, person: str) -> dict[int, bytes]:
+    """Return the kept slices: labels by the slice's index on the screen."""
     query = select(review_draft).where(_of(result_id, person)).order_by(review_draft.c.slice_index)
-    found: dict[int, bytes] = {}
-    for row in connection.execute(query):
-        labels = zlib.decompress(row.labels)
-        if len(labels) != slice_bytes:
-            raise DecisionFieldError(
-                field=f"draft slice {row.slice_index}",
-                problem=f"holds {len(labels)} bytes, a slice of this result has {slice_bytes};"
-                " discard the draft and draw again",
-            )
-        found[row.slice_index] = labels
-    return found
+    return {row.slice_index: zlib.decompress(row.labels) for row in connection.execute(query)}
 
 
 def count(connection: Connection, result_id: int, person: str) -> int:

@@ -17,7 +17,9 @@ from inference.storage import results as result_store
 
 router = APIRouter(prefix="/v1/results", tags=["results"])
 
-Kind = Annotated[str, PathParameter(max_length=32, pattern=r"^[a-z]+(_[a-z]+)?(-[0-9]{2,3})?$")]
+Kind = Annotated[
+    str, PathParameter(max_length=32, pattern=r"^[a-z]+(_[a-z]+)?(-[0-9]{2,3}|-verified)?$")
+]
 FILE_ENDINGS = {"labels": ".nii.gz", "sheet": ".png", "result": ".json"}
 """Endings of files that are not DICOM; those are ``.<kind>.dcm``."""
 

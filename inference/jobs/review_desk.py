@@ -1,0 +1,485 @@
+"""Where a person's decision about a result becomes record, objects, deliveries and training row.
+
+Everything that a decision changes is one transaction: of two people at once one decides, and the
+other is told who, when and what. Files are written before it; a loser's are orphans for the sweep.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from pydicom import dcmread
+from sqlalchemy import Connection
+
+from dicom_io.nifti import read_nifti
+from dicom_io.read import read_volume
+from dicom_io.results import ResultIdentity, Segment
+from dicom_io.reviewed import Reader, verify_report
+from dicom_io.series import scan
+from dicom_io.volume import Volume
+from dicom_io.write import write_dicom
+from inference.domain.result import Destination, Result, ResultFile, ResultState
+from inference.domain.review import (
+    AlreadyDecidedError,
+    Decision,
+    DecisionFieldError,
+    Effort,
+    NotReviewableError,
+    RejectReason,
+    Review,
+    Scanner,
+    Shown,
+    ShownOutdatedError,
+)
+from inference.jobs.corrections import (
+    Change,
+    Labels,
+    apply_slices,
+    change_of,
+    correction_draft,
+    overlay_stamp,
+    segments_of,
+)
+from inference.jobs.worker import file_draft, stored_file
+from inference.pipeline.spec import ModelSpec
+from inference.storage import (
+    audit,
+    deliveries,
+    results,
+    review_drafts,
+    reviews,
+    studies,
+    training_set,
+)
+from inference.storage.database import Database
+from inference.storage.objects import ObjectStore
+from inference.storage.results import FiledResult
+from inference.telemetry import get_logger
+
+logger = get_logger(__name__)
+
+MAX_COMMENT = 1000
+DECIDABLE = frozenset({ResultState.FINDING, ResultState.NO_FINDING})
+VERIFIED_KIND = "sr-verified"
+"""A second file of the kind "sr": destinations that take the report take this one after it."""
+
+
+class ReleaseRules(Protocol):
+    """What happens to deliveries when a person has decided, in the decision's transaction."""
+
+    def decided(self, connection: Connection, result_id: int, *, by: str, now: datetime) -> None:
+        """Send what a person stands for."""
+        ...
+
+    def rejected(
+        self, connection: Connection, result_id: int, *, reason: str, by: str, now: datetime
+    ) -> None:
+        """Do not send, and take back, what a person rejected."""
+        ...
+
+
+class SendAtOnce:
+    """The plain rule: what is decided is sent everywhere; what is rejected is not sent any more."""
+
+    def __init__(self, destinations: Sequence[Destination]) -> None:
+        self._destinations = tuple(destinations)
+
+    def decided(self, connection: Connection, result_id: int, *, by: str, now: datetime) -> None:
+        """Put every file that is not in the outbox yet there."""
+        deliveries.enqueue(connection, result_id, destinations=self._destinations, now=now)
+
+    def rejected(
+        self, connection: Connection, result_id: int, *, reason: str, by: str, now: datetime
+    ) -> None:
+        """Cancel what waits."""
+        deliveries.cancel(connection, [result_id])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drawn:
+    """A result with the images and labels that a person looked at."""
+
+    volume: Volume
+    machine: Labels
+    labels: Labels
+
+    @property
+    def change(self) -> Change:
+        """What the person changed."""
+        return change_of(self.machine, self.labels, self.volume.voxel_volume_mm3)
+
+
+class ReviewDesk:
+    """Takes decisions."""
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        objects: ObjectStore,
+        models: Mapping[str, ModelSpec],
+        release: ReleaseRules,
+        encodings: tuple[str, ...] = (),
+    ) -> None:
+        self._database, self._objects = database, objects
+        self._models, self._release = models, release
+        self._encodings = encodings
+
+    def accept(self, result_id: int, *, person: str, shown: Shown, comment: str = "") -> Review:
+        """Accept what was shown: the machine's labels, or with the person's draft over them.
+
+        Raises
+        ------
+        AlreadyDecidedError, ShownOutdatedError, NotReviewableError, DicomIoError
+            Nothing was decided.
+        """
+        result, slices = self._opened(result_id, person, shown)
+        _check_comment(comment)
+        if slices:
+            drawn = self._drawn(result, slices)
+            if drawn.change.effort is not Effort.UNTOUCHED:
+                return self._correct(result, drawn, person, shown, comment)
+        return self._accept(result, person, shown, comment)
+
+    def reject(
+        self, result_id: int, *, person: str, shown: Shown, reason: str, comment: str = ""
+    ) -> Review:
+        """Reject a result for a coded reason.
+
+        Raises
+        ------
+        DecisionFieldError, AlreadyDecidedError, ShownOutdatedError, NotReviewableError
+        """
+        if reason not in set(RejectReason):
+            raise DecisionFieldError(
+                field="reason", problem=f"{reason!r} is not one of {', '.join(RejectReason)}"
+            )
+        if reason == RejectReason.OTHER and not comment.strip():
+            raise DecisionFieldError(field="comment", problem="reason 'other' needs one")
+        _check_comment(comment)
+        result, _ = self._opened(result_id, person, shown)
+        scanner = self._scanner(result)
+        with self._database.write() as connection:
+            now = self._database.now(connection)
+            review = reviews.record(
+                connection,
+                result,
+                decision=Decision.REJECT,
+                person=person,
+                shown=shown,
+                scanner=scanner,
+                reason_code=reason,
+                comment=comment,
+                now=now,
+            )
+            training_set.remove(connection, series_uid=result.series_uid, model=result.model)
+            self._release.rejected(connection, result.id, reason=reason, by=person, now=now)
+            self._end(connection, review, now)
+        return review
+
+    def stamp(self, result: Result, person: str) -> str:
+        """Return the hash of the overlay as a person sees it now: labels with their own draft."""
+        with self._database.read() as connection:
+            slices = self._slices(connection, result, person)
+        return overlay_stamp(_sha256(result, "labels"), slices)
+
+    def _opened(self, result_id: int, person: str, shown: Shown) -> tuple[Result, dict[int, bytes]]:
+        with self._database.read() as connection:
+            result = results.get_result(connection, result_id)
+            earlier = reviews.review_of(connection, result_id)
+            slices = self._slices(connection, result, person)
+        if earlier is not None:
+            raise AlreadyDecidedError(earlier)
+        if result.outcome not in DECIDABLE:
+            raise NotReviewableError(
+                result_id=result_id, problem=f"it is {result.outcome.value}: there is no overlay"
+            )
+        if not result.is_current:
+            raise NotReviewableError(
+                result_id=result_id, problem="a later result took its place; open the study again"
+            )
+        for field, seen, stored in (
+            ("result_sha256", shown.result_sha256, _sha256(result, "result")),
+            (
+                "overlay_sha256",
+                shown.overlay_sha256,
+                overlay_stamp(_sha256(result, "labels"), slices),
+            ),
+        ):
+            if seen != stored:
+                raise ShownOutdatedError(field=field, shown=seen[:12], stored=stored[:12])
+        return result, slices
+
+    def _accept(self, result: Result, person: str, shown: Shown, comment: str) -> Review:
+        scanner = self._scanner(result)
+        out = self._objects.new_temporary("-review")
+        out.mkdir()
+        try:
+            with self._database.read() as connection:
+                at = self._database.now(connection)
+            verified = self._verified(
+                result, Reader(name=person, organization=scanner.site), at, out
+            )
+            file = None if verified is None else stored_file(self._objects, VERIFIED_KIND, verified)
+        finally:
+            shutil.rmtree(out, ignore_errors=True)
+        with self._database.write() as connection:
+            now = self._database.now(connection)
+            review = self._record(
+                connection, result, Decision.ACCEPT, person, shown, scanner, comment, now
+            )
+            if file is not None:
+                results.add_file(connection, result.id, file)
+            self._add_row(
+                connection, review, result, result.id, None, _sha256(result, "labels"), now
+            )
+            self._release.decided(connection, result.id, by=person, now=now)
+            self._end(connection, review, now)
+        self._database.notify()
+        return review
+
+    def _verified(self, result: Result, reader: Reader, at: datetime, out: Path) -> Path | None:
+        """Write the result's report as a verified one; None where it has no report."""
+        report = _file(result, "sr")
+        if report is None or not self._objects.path(report.sha256).is_file():
+            return None
+        dataset = dcmread(self._objects.path(report.sha256))
+        base, _, number = result.key.partition("/r")
+        identity = ResultIdentity(key=base, created_at=at, revision=int(number or 1))
+        path = out / f"{VERIFIED_KIND}.dcm"
+        write_dicom(
+            verify_report(
+                dataset,
+                reader=reader,
+                at=at,
+                instance_uid=identity.uid("sr-verified"),
+                series_uid=identity.uid("sr-verified-series"),
+                predecessor=dcmread(self._objects.path(report.sha256)),
+            ),
+            path,
+        )
+        return path
+
+    def _correct(
+        self, result: Result, drawn: Drawn, person: str, shown: Shown, comment: str
+    ) -> Review:
+        spec = self._models.get(result.model)
+        segments_of(result, spec)
+        assert spec is not None, "segments_of refuses a result without its model"
+        scanner, change = self._scanner(result), drawn.change
+        out = self._objects.new_temporary("-review")
+        out.mkdir()
+        try:
+            with self._database.read() as connection:
+                at = self._database.now(connection)
+            draft = correction_draft(
+                result,
+                drawn.volume,
+                drawn.labels,
+                change=change,
+                spec=spec,
+                reader=Reader(name=person, organization=scanner.site),
+                encodings=self._encodings,
+                machine_files={file.kind: self._objects.path(file.sha256) for file in result.files},
+                at=at,
+                out=out,
+            )
+            filed = file_draft(self._objects, draft)
+        finally:
+            shutil.rmtree(out, ignore_errors=True)
+        return self._store_correction(result, filed, change, person, shown, scanner, comment)
+
+    def _store_correction(
+        self,
+        result: Result,
+        filed: FiledResult,
+        change: Change,
+        person: str,
+        shown: Shown,
+        scanner: Scanner,
+        comment: str,
+    ) -> Review:
+        with self._database.write() as connection:
+            now = self._database.now(connection)
+            earlier = reviews.review_of(connection, result.id)
+            if earlier is not None:
+                raise AlreadyDecidedError(earlier)
+            if not results.get_result(connection, result.id).is_current:
+                raise NotReviewableError(
+                    result_id=result.id, problem="a later result took its place meanwhile"
+                )
+            new_id = results.store_correction(connection, result, filed, now=now)
+            review = self._record(
+                connection, result, Decision.CORRECT, person, shown, scanner, comment, now,
+                change=change, new_result_id=new_id,
+            )  # fmt: skip
+            sha256 = next(file.sha256 for file in filed.files if file.kind == "labels")
+            self._add_row(connection, review, result, new_id, change, sha256, now)
+            self._release.decided(connection, new_id, by=person, now=now)
+            self._end(connection, review, now)
+        self._database.notify()
+        return review
+
+    def _record(
+        self,
+        connection: Connection,
+        result: Result,
+        decision: Decision,
+        person: str,
+        shown: Shown,
+        scanner: Scanner,
+        comment: str,
+        now: datetime,
+        *,
+        change: Change | None = None,
+        new_result_id: int | None = None,
+    ) -> Review:
+        return reviews.record(
+            connection,
+            result,
+            decision=decision,
+            person=person,
+            shown=shown,
+            scanner=scanner,
+            comment=comment,
+            effort=Effort.UNTOUCHED if change is None else change.effort,
+            lowest_dice=1.0 if change is None else change.lowest_dice,
+            changed_ml=0.0 if change is None else change.changed_ml,
+            new_result_id=new_result_id,
+            now=now,
+        )
+
+    def _add_row(
+        self,
+        connection: Connection,
+        review: Review,
+        result: Result,
+        result_id: int,
+        change: Change | None,
+        labels_sha256: str,
+        now: datetime,
+    ) -> None:
+        """Add the training row: what stands now, against what the machine had drawn."""
+        if not labels_sha256:
+            return
+        names = {one.label: one.name for one in self._segments(result)}
+        dice = {} if change is None else change.dice
+        effort = Effort.UNTOUCHED if change is None else change.effort
+        behind = reviews.review_behind(connection, result.id)
+        if change is None and behind is not None and behind.effort is not None:
+            effort = behind.effort  # a second reader's agreement does not undo the first's work
+        study = studies.get_study(connection, result.study_uid)
+        # Without an identifier nobody knows whose study it is: it stands for itself.
+        patient = study.patient_id or result.study_uid
+        training_set.add(
+            connection,
+            review,
+            result_id=result_id,
+            series_uid=result.series_uid,
+            key=training_set.patient_key(connection, patient, "", now=now),
+            effort=effort,
+            dice={names.get(label, str(label)): value for label, value in dice.items()},
+            labels_sha256=labels_sha256,
+            machine_sha256=_sha256(result, "labels"),
+            now=now,
+        )
+
+    def _segments(self, result: Result) -> Sequence[Segment]:
+        spec = self._models.get(result.model)
+        return () if spec is None else spec.segments
+
+    def _end(self, connection: Connection, review: Review, now: datetime) -> None:
+        review_drafts.discard(connection, review.result_id, review.person)
+        audit.append(
+            connection,
+            at=now,
+            actor=f"person:{review.person}",
+            action=f"review.{review.decision.value}",
+            subject=review.study_uid,
+            detail={
+                "review": review.id,
+                "result": review.result_id,
+                "new_result": review.new_result_id,
+                "reason": review.reason_code,
+                "overlay_sha256": review.shown.overlay_sha256,
+            },
+        )
+
+    def _slices(self, connection: Connection, result: Result, person: str) -> dict[int, bytes]:
+        return review_drafts.load(connection, result.id, person)
+
+    def _drawn(self, result: Result, slices: Mapping[int, bytes]) -> Drawn:
+        with self._database.read() as connection:
+            images = studies.list_instances(
+                connection, result.study_uid, series_uid=result.series_uid, images_only=True
+            )
+        paths = [self._objects.path(image.sha256) for image in images]
+        found = [one for one in scan(paths).series if one.series_uid == result.series_uid]
+        if not found:
+            raise NotReviewableError(result_id=result.id, problem="its images are not stored")
+        volume = read_volume(found[0])
+        labels = _file(result, "labels")
+        assert labels is not None, "a draft is only kept for a result with labels"
+        machine = read_nifti(self._objects.path(labels.sha256)).array
+        if machine.shape != volume.array.shape:
+            raise NotReviewableError(
+                result_id=result.id,
+                problem=f"its labels {machine.shape} are not on the series' {volume.array.shape}",
+            )
+        dtype = "<u1" if int(machine.max(initial=0)) < 256 else "<u2"
+        machine = machine.round().astype(dtype)
+        drawn = apply_slices(volume, machine, slices)
+        allowed = {one.label for one in segments_of(result, self._models.get(result.model))}
+        strange = set(map(int, _values(drawn))) - allowed - {0}
+        if strange:
+            raise DecisionFieldError(
+                field="slices", problem=f"labels {sorted(strange)} are no segments of the model"
+            )
+        return Drawn(volume=volume, machine=machine, labels=drawn)
+
+    def _scanner(self, result: Result) -> Scanner:
+        with self._database.read() as connection:
+            images = studies.list_instances(
+                connection, result.study_uid, series_uid=result.series_uid, images_only=True
+            )
+        if not images:
+            return Scanner()
+        header = dcmread(
+            self._objects.path(images[0].sha256),
+            stop_before_pixels=True,
+            specific_tags=[
+                "SpecificCharacterSet", "Manufacturer", "ManufacturerModelName", "InstitutionName",
+            ],
+            force=True,
+        )  # fmt: skip
+        return Scanner(
+            manufacturer=str(header.get("Manufacturer", "") or "").strip(),
+            model=str(header.get("ManufacturerModelName", "") or "").strip(),
+            site=str(header.get("InstitutionName", "") or "").strip(),
+        )
+
+
+def _values(labels: Labels) -> list[int]:
+    return [int(value) for value in np.flatnonzero(np.bincount(labels.ravel()))]
+
+
+def _file(result: Result, kind: str) -> ResultFile | None:
+    return next((file for file in result.files if file.kind == kind), None)
+
+
+def _sha256(result: Result, kind: str) -> str:
+    file = _file(result, kind)
+    return "" if file is None else file.sha256
+
+
+def _check_comment(comment: str) -> None:
+    if len(comment) > MAX_COMMENT:
+        raise DecisionFieldError(
+            field="comment", problem=f"has {len(comment)} characters, at most {MAX_COMMENT}"
+        )
