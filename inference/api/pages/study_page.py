@@ -17,6 +17,8 @@ from inference.api.overview import (
     volume_text,
 )
 from inference.api.pages.cards import model_card
+from inference.api.pages.review_card import review_card
+from inference.api.pages.review_words import Language
 from inference.api.routes.results import file_name
 from inference.api.routes.views import series_files, view_data
 from inference.domain.result import Result, ResultState
@@ -67,6 +69,7 @@ def study_page(
     *,
     wanted_series: str | None,
     wanted_result: int | None,
+    language: Language = "en",
 ) -> dict[str, Any]:
     """Return what the template of the study page shows.
 
@@ -87,8 +90,10 @@ def study_page(
     view, no_view_reason = _view(context, study_uid, shown)
     result = shown.result if shown else None
     spec = context.models.get(result.model) if result else None
+    review = review_card(context, identity, result, language) if result else None
     if view is not None and shown is not None:
         view["series_title"] = shown.title
+        view["review"] = review["page"] if review and view["labels_url"] else None
     return {
         "study": _study_fields(overview, identity),
         "is_open": overview.outcome in {"waiting", "running"},
@@ -111,6 +116,7 @@ def study_page(
         "view": view,
         "no_view_reason": no_view_reason,
         "result": _result_fields(context, result) if result else None,
+        "review": review,
         "timings": _timings(result) if result else None,
         "card": model_card(spec) if spec else None,
         "other_results": [
