@@ -28,7 +28,7 @@ from dicom_io.result_errors import ResultInputError
 from dicom_io.results import Algorithm, ResultIdentity
 from dicom_io.secondary_capture import pictured_slices
 from dicom_io.source_grid import FrameReference
-from dicom_io.source_header import dicom_source, result_header
+from dicom_io.source_header import dicom_source, result_header, study_header
 from dicom_io.volume import Volume
 
 SERIES_NUMBER = 9008
@@ -84,7 +84,7 @@ def make_key_objects(
     names = ", ".join(segment.name for segment, _ in found.found)
     text = f"{algorithm.name} {algorithm.version}: {names}. {notice(algorithm)}."
     return _selection(
-        found.volume,
+        result_header(found.volume, [text, algorithm.name, algorithm.manufacturer]),
         images,
         codes.cid7010.OfInterest,
         text,
@@ -120,10 +120,47 @@ def make_rejection_note(
         to reject.
     NoDicomSourceError, MissingIdentifierError
     """
+    source_uids = {str(instance.instance_uid) for instance in dicom_source(volume).instances}
+    _check_rejection(rejected, comment, source_uids, algorithm)
+    header = result_header(volume, [comment, algorithm.name, algorithm.manufacturer])
+    return _note(header, rejected, reason, comment, algorithm, identity)
+
+
+def make_rejection_note_beside(
+    origin: Dataset,
+    rejected: Sequence[RejectedObject],
+    reason: Rejection,
+    comment: str,
+    *,
+    algorithm: Algorithm,
+    identity: ResultIdentity,
+) -> Dataset:
+    """Reject result objects of a study whose images are not at hand.
+
+    Parameters
+    ----------
+    origin : one of the rejected objects; patient and study are as it says
+
+    Raises
+    ------
+    ResultInputError
+        As `make_rejection_note`; or ``origin`` is not among what is rejected.
+    MissingIdentifierError
+    """
+    _check_rejection(rejected, comment, set(), algorithm)
+    if str(origin.get("SOPInstanceUID", "")) not in {one.instance_uid for one in rejected}:
+        raise ResultInputError(field="origin", problem="is not one of the rejected objects")
+    header = study_header(origin, [comment, algorithm.name, algorithm.manufacturer])
+    return _note(header, rejected, reason, comment, algorithm, identity)
+
+
+def _check_rejection(
+    rejected: Sequence[RejectedObject], comment: str, source_uids: set[str], algorithm: Algorithm
+) -> None:
+    """Refuse to reject nothing, an object twice, a source image, or without a word why."""
     check_names(algorithm, ())
     uids = [one.instance_uid for one in rejected]
-    source = dicom_source(volume)
-    not_ours = {str(instance.instance_uid) for instance in source.instances} & set(uids)
+    not_ours = source_uids & set(uids)
     problem = (
         "there is none"
         if not uids
@@ -137,15 +174,25 @@ def make_rejection_note(
         raise ResultInputError(field="rejected", problem=problem)
     if not comment.strip():
         raise ResultInputError(field="comment", problem="a rejection says why, in words")
-    images = []
-    for one in rejected:
-        image = _image(
+
+
+def _note(
+    header: Dataset,
+    rejected: Sequence[RejectedObject],
+    reason: Rejection,
+    comment: str,
+    algorithm: Algorithm,
+    identity: ResultIdentity,
+) -> Dataset:
+    images = [
+        _image(
             FrameReference(sop_class_uid=one.sop_class_uid, instance_uid=one.instance_uid),
             one.series_uid,
         )
-        images.append(image)
+        for one in rejected
+    ]
     return _selection(
-        volume,
+        header,
         images,
         reason.value,
         comment,
@@ -168,7 +215,7 @@ def _image(reference: FrameReference, series_uid: str) -> Dataset:
 
 
 def _selection(
-    volume: Volume,
+    header: Dataset,
     images: list[Dataset],
     title: DicomCode,
     text: str,
@@ -179,7 +226,6 @@ def _selection(
     description: str,
     series_number: int,
 ) -> Dataset:
-    header = result_header(volume, [text, algorithm.name, algorithm.manufacturer])
     for keyword in _NOT_IN_SELECTIONS:
         if keyword in header:
             del header[keyword]

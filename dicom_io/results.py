@@ -68,12 +68,17 @@ class Measurement:
 
 @dataclass(frozen=True, kw_only=True)
 class ResultIdentity:
-    """What makes a result this result; the same key, kind and revision give the same UID."""
+    """What makes a result this result; the same key, kind and revision give the same UID.
+
+    ``structure`` names whose structures the segments are (one patient's, as one model sees them),
+    so that the same one has the same tracking UID at every time point; "" where that is unknown.
+    """
 
     key: str
     created_at: datetime
     profile: str = "default"
     revision: int = 1
+    structure: str = ""
 
     def uid(self, kind: str) -> str:
         """UID of one object of the result: ``kind`` is "seg", "seg-series", "sr", ..."""
@@ -81,7 +86,7 @@ class ResultIdentity:
 
     def tracking_uid(self, label: int) -> str:
         """Tracking Unique Identifier of one segment, equal in SEG and SR."""
-        return derived_uid(f"{self.key}/tracking/{label}")
+        return derived_uid(f"{self.structure or self.key}/tracking/{label}")
 
 
 def derived_uid(name: str) -> str:

@@ -141,7 +141,25 @@ def result_header(volume: Volume, texts: Iterable[str] = ()) -> Dataset:
         one that pydicom does not write rightly (IR 58), or one that cannot hold every text.
     """
     source = dicom_source(volume)
-    origin = source.instances[0].header
+    header = study_header(source.instances[0].header, texts)
+    header.StudyInstanceUID = str(source.study_uid)
+    header.FrameOfReferenceUID = str(source.frame_of_reference_uid)
+    return header
+
+
+def study_header(origin: Dataset, texts: Iterable[str] = ()) -> Dataset:
+    """Patient and study attributes that an object about a study repeats from one of its instances.
+
+    Parameters
+    ----------
+    origin : any instance of the study; its pixels are not needed
+    texts : as in `result_header`
+
+    Raises
+    ------
+    MissingIdentifierError
+        The instance does not say which study it is of.
+    """
     declared = _values(origin, "SpecificCharacterSet", ("iso8859",))
     declared = declared if any(declared) else []
     encodings = _encodings(declared)
@@ -151,8 +169,12 @@ def result_header(volume: Volume, texts: Iterable[str] = ()) -> Dataset:
     _keep_rules_between_attributes(header)
     own = _character_set(declared, [*texts, *_all_text(header)])
     header.SpecificCharacterSet = own if len(own) > 1 else own[0]
-    header.StudyInstanceUID = str(source.study_uid)
-    header.FrameOfReferenceUID = str(source.frame_of_reference_uid)
+    study_uid = origin.get("StudyInstanceUID")
+    if not _has_text(study_uid):
+        raise MissingIdentifierError(
+            attribute="StudyInstanceUID", series_uid=str(origin.get("SeriesInstanceUID", ""))
+        )
+    header.StudyInstanceUID = str(study_uid)
     return header
 
 

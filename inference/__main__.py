@@ -19,6 +19,7 @@ from inference.commands import (
     evaluate,
     keys,
     models,
+    recall,
     run,
     serve,
     signal,
@@ -41,6 +42,7 @@ app.command("serve")(serve.serve)
 app.command("demo")(demo.demo)
 app.command("batch")(batch.batch)
 app.command("why")(why.why)
+app.command("recall")(recall.recall)
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.add_typer(models.app, name="models")

@@ -8,6 +8,7 @@ import time
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from fastapi import FastAPI
 
@@ -22,6 +23,8 @@ from inference.backends.triton_launch import TritonServerOptions
 from inference.domain.job import Priority, RetryPolicy
 from inference.domain.result import Destination, DicomwebDestination, DimseDestination
 from inference.engines import EmbeddedTriton, Engine, InThisProcess, TritonByAddress
+from inference.gateways.archive_removal import ArchiveRemover
+from inference.gateways.commitment import make_asker
 from inference.gateways.dicomweb import Stow
 from inference.gateways.dimse import DimseServer
 from inference.gateways.dimse_association import DimseSettings
@@ -29,11 +32,14 @@ from inference.gateways.senders import make_sender
 from inference.gateways.watch import FolderWatcher
 from inference.gauges import gauges
 from inference.jobs.archive import ArchiveLimits
+from inference.jobs.commitment import CommitmentDesk
 from inference.jobs.completion import CompletionRule
 from inference.jobs.delivery import DeliveryWorker
 from inference.jobs.intake import Intake, IntakeSettings
 from inference.jobs.measured import MeasuredIntake, MeasuredProcessor, delivery_observer
-from inference.jobs.review_desk import ReviewDesk, SendAtOnce
+from inference.jobs.retraction import RetractionWorker
+from inference.jobs.review_desk import ReviewDesk
+from inference.jobs.statements import StatementWorker
 from inference.jobs.study_processor import ModelStudyProcessor
 from inference.jobs.sweep import data_folder_lock, sweep
 from inference.jobs.worker import Worker
@@ -67,6 +73,8 @@ class Parts:
     engine: Engine
     workers: tuple[Worker, ...]
     deliveries: tuple[DeliveryWorker, ...]
+    statements: StatementWorker
+    retractions: RetractionWorker
     watcher: FolderWatcher | None
 
 
@@ -183,7 +191,9 @@ class Service:
             metrics,
         )
         parts = Parts(
-            dimse=DimseServer(intake, dimse_settings(settings)),
+            dimse=DimseServer(
+                intake, dimse_settings(settings), committed=CommitmentDesk(database=database).answer
+            ),
             http=HttpServer(
                 self._app(context, intake),
                 bound,
@@ -211,8 +221,21 @@ class Service:
                     destination=destination,
                     sender=make_sender(destination),
                     delivered=delivery_observer(metrics),
+                    asker=make_asker(destination),
                 )
                 for destination in destinations
+            ),
+            statements=StatementWorker(
+                database=database,
+                objects=objects,
+                destinations=destinations,
+                is_research={name: spec.status == "research" for name, spec in models.items()},
+            ),
+            retractions=RetractionWorker(
+                database=database,
+                objects=objects,
+                destinations=destinations,
+                remover=ArchiveRemover(),
             ),
             watcher=FolderWatcher(intake, settings.watch_dir) if settings.watch_dir else None,
         )
@@ -233,6 +256,9 @@ class Service:
             return
         runners = [(worker.name, worker.run) for worker in parts.workers]
         runners += [(delivery.name, delivery.run) for delivery in parts.deliveries]
+        if parts.deliveries:
+            for outbox in (parts.statements, parts.retractions):
+                runners.append((outbox.name, outbox.run))
         if parts.watcher is not None:
             runners.append(("watch-folder", parts.watcher.run))
         for name, run in runners:
@@ -314,9 +340,7 @@ class Service:
                 database=database,
                 objects=objects,
                 models=models,
-                release=SendAtOnce(
-                    [make_destination(one, settings) for one in settings.destinations]
-                ),
+                destinations=[make_destination(one, settings) for one in settings.destinations],
                 encodings=encodings_for(settings),
             ),
         )
@@ -388,17 +412,30 @@ def make_destination(one: DestinationSettings, settings: Settings) -> Destinatio
             port=one.port,
             called_aet=one.ae_title,
             calling_aet=settings.dicom_ae_title,
-            kinds=one.delivery.kinds,
             timeout_s=one.timeout_s,
+            **rules_of(one),
         )
     token = one.token.get_secret_value() if one.token else None
     return DicomwebDestination(
         name=one.name,
         url=one.url or "",
         headers={"Authorization": f"Bearer {token}"} if token else {},
-        kinds=one.delivery.kinds,
         timeout_s=one.timeout_s,
+        **rules_of(one),
     )
+
+
+def rules_of(one: DestinationSettings) -> dict[str, Any]:
+    """Return what goes to a destination, when, and how it is taken back there."""
+    profile = one.delivery
+    return {
+        "kinds": profile.sent_kinds,
+        "release": profile.release,
+        "is_research": profile.research,
+        "commitment": profile.commitment,
+        "retract": profile.retract,
+        "archive_url": one.archive_url or "",
+    }
 
 
 def intake_settings(settings: Settings) -> IntakeSettings:

@@ -5,6 +5,8 @@ A profile is a small TOML file, so that a site describes each of its systems onc
     encodings = ["seg", "sr", "gsps", "sc"]
     segmentation = "BINARY"
     language = "zh"
+    release = "after sign-off"
+    commitment = "n_action"
 """
 
 from __future__ import annotations
@@ -16,20 +18,31 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from inference.domain.encoding import ENCODINGS, Base, kinds_of
+from inference.domain.result import Commitment, Release, Retract
 
 Bases = Annotated[tuple[Base, ...], Field(min_length=1)]
 Segmentation = Literal["BINARY", "LABELMAP", "FRACTIONAL"]
 Language = Literal["en", "zh"]
+StateObject = Literal["sr", "sc"]
 
 
 class DeliveryProfile(BaseModel):
-    """Which encodings of a result go to a destination; nothing else is sent there."""
+    """Which encodings of a result go to a destination, when, and how they are taken back.
+
+    ``states``: the objects that say why there is no result; an empty list sends none, so that such
+    a study looks there like one that nobody sent.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     encodings: Bases = ("seg", "sr")
     segmentation: Segmentation = "BINARY"
     language: Language = "en"
+    states: tuple[StateObject, ...] = ("sr",)
+    release: Release = Release.AT_ONCE
+    research: bool = False
+    commitment: Commitment = Commitment.NONE
+    retract: Retract = Retract.NOTE
 
     @model_validator(mode="after")
     def _is_whole(self) -> DeliveryProfile:
@@ -45,6 +58,12 @@ class DeliveryProfile(BaseModel):
     def kinds(self) -> tuple[str, ...]:
         """Names of the kinds of files, in the order of sending."""
         return kinds_of(self.encodings, self.segmentation, self.language)
+
+    @property
+    def sent_kinds(self) -> tuple[str, ...]:
+        """Kinds of a result's files and of statements, in the order of sending."""
+        suffix = "" if self.language == "en" else f"_{self.language}"
+        return (*self.kinds, *(f"state_{one}{suffix}" for one in sorted(set(self.states))[::-1]))
 
     @property
     def needs_probabilities(self) -> bool:

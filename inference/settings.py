@@ -24,7 +24,15 @@ from pydantic_settings import (
 )
 
 from inference.domain.errors import ClinferError
-from inference.profiles import Bases, DeliveryProfile, Language, Segmentation, load_profile
+from inference.domain.result import Commitment, Release, Retract
+from inference.profiles import (
+    Bases,
+    DeliveryProfile,
+    Language,
+    Segmentation,
+    StateObject,
+    load_profile,
+)
 
 ENV_PREFIX = "CLINFER_"
 SETTINGS_FILE_VARIABLE = "CLINFER_SETTINGS_FILE"
@@ -34,6 +42,19 @@ OTHER_VARIABLES = frozenset({SETTINGS_FILE_VARIABLE, "CLINFER_DEBUG"})
 Port = Annotated[int, Field(ge=0, le=65535)]
 AeTitle = Annotated[str, Field(min_length=1, max_length=16, pattern=r"^[ -\[\]-~]*[!-\[\]-~]+$")]
 """PS3.5 VR AE: at most 16 printable characters, no backslash, not only spaces."""
+
+
+IN_PROFILES = (
+    "kinds",
+    "segmentation",
+    "language",
+    "states",
+    "release",
+    "research",
+    "commitment",
+    "retract",
+)
+"""Keys of a destination that its profile file says instead, where it has one."""
 
 
 class SettingsError(ClinferError):
@@ -63,6 +84,12 @@ class DestinationSettings(BaseModel):
     kinds: Bases = ("seg", "sr")
     segmentation: Segmentation = "BINARY"
     language: Language = "en"
+    states: tuple[StateObject, ...] = ("sr",)
+    release: Release = Release.AT_ONCE
+    research: bool = False
+    commitment: Commitment = Commitment.NONE
+    retract: Retract = Retract.NOTE
+    archive_url: str | None = None
     timeout_s: Annotated[float, Field(gt=0, le=3600)] = 60.0
 
     @cached_property
@@ -71,7 +98,7 @@ class DestinationSettings(BaseModel):
         if self.profile is not None:
             return load_profile(self.profile)
         return DeliveryProfile(
-            encodings=self.kinds, segmentation=self.segmentation, language=self.language
+            encodings=self.kinds, **{name: getattr(self, name) for name in IN_PROFILES[1:]}
         )
 
     @model_validator(mode="after")
@@ -84,10 +111,20 @@ class DestinationSettings(BaseModel):
                 raise ValueError("url and token belong to a stow destination")
         elif self.url is None or not self.url.startswith(("http://", "https://")):
             raise ValueError("a stow destination needs url, beginning with http:// or https://")
-        twice = self.model_fields_set & {"kinds", "segmentation", "language"}
+        twice = self.model_fields_set & set(IN_PROFILES)
         if self.profile is not None and twice:
             raise ValueError(f"profile says {', '.join(sorted(twice))} too; keep one of them")
-        assert self.delivery.kinds, "read now: a wrong profile stops the start"
+        profile = self.delivery
+        if profile.commitment is Commitment.N_ACTION and self.kind != "dicom":
+            raise ValueError('commitment: "n_action" is for a dicom destination; use "read_back"')
+        if profile.commitment is Commitment.READ_BACK and self.kind != "stow":
+            raise ValueError('commitment: "read_back" is for a stow destination; use "n_action"')
+        is_api = profile.retract is Retract.ARCHIVE_API
+        if is_api and not (self.archive_url or "").startswith(("http://", "https://")):
+            raise ValueError('retract: "archive_api" needs archive_url (http:// or https://)')
+        if self.archive_url and not is_api:
+            raise ValueError('archive_url: is for retract = "archive_api" only')
+        assert profile.kinds, "read now: a wrong profile stops the start"
         return self
 
 

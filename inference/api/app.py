@@ -17,11 +17,13 @@ from inference.api.errors import MEDIA_TYPE, install
 from inference.api.guards import BodyGuard, BodyLimits, Observation, OriginGuard
 from inference.api.pages.render import STATIC_FOLDER, page
 from inference.api.routes import (
+    changes,
     deliveries,
     health,
     jobs,
     models,
     pages,
+    release,
     results,
     reviews,
     studies,
@@ -79,7 +81,19 @@ def create_app(
     )
     app.state.context = context
     install(app, draw_problem)
-    for module in (studies, jobs, results, reviews, models, deliveries, views, health, pages):
+    for module in (
+        studies,
+        jobs,
+        results,
+        reviews,
+        changes,
+        models,
+        deliveries,
+        release,
+        views,
+        health,
+        pages,
+    ):
         app.include_router(module.router)
     for router in more_routers:
         app.include_router(router)

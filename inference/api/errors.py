@@ -56,6 +56,7 @@ PROBLEMS: dict[str, Problem] = {
     "not_reviewable": Problem(409, "This result is not one to decide about"),
     "decision_field": Problem(422, "A field of the decision has a wrong value"),
     "not_requeueable": Problem(409, "This job cannot be started again"),
+    "release": Problem(409, "The result or report does not allow this"),
     "head_too_large": Problem(431, "The address or the headers are too long"),
     "storage_unavailable": Problem(503, "The database is busy or away"),
     "service_unavailable": Problem(503, "A part that this needs is not ready"),

@@ -11,22 +11,13 @@ from sqlalchemy import Connection
 
 from inference.domain.job import Job, JobState, Priority
 from inference.domain.result import Result, ResultState
-from inference.domain.study import Study, StudyState
+from inference.domain.study import Study
+from inference.domain.study_state import StudyState
 from inference.pipeline.spec import ModelSpec
 from inference.storage import jobs as job_store
 from inference.storage import results as result_store
 from inference.storage import studies as study_store
-
-Outcome = Literal[
-    "waiting",
-    "running",
-    "finding",
-    "no_finding",
-    "refused",
-    "not_applicable",
-    "failed",
-    "stored",
-]
+from inference.storage.states import Standing, standing_of, standings_of
 
 WORDS = {
     "waiting": "Waiting",
@@ -36,60 +27,34 @@ WORDS = {
     "refused": "Refused",
     "not_applicable": "Not applicable",
     "failed": "Failed",
-    "stored": "Stored",
     "superseded": "Superseded",
 }
 """States in words; with a symbol beside them on the page, so never by colour alone."""
 
 FALLBACK_COLORS = ("#e6c229", "#5bc0eb", "#9bc53d", "#f25f5c", "#b388eb", "#f7a072", "#4ecdc4")
-_FROM_STUDY: dict[StudyState, Outcome] = {
-    StudyState.COLLECTING: "waiting",
-    StudyState.WAITING: "waiting",
-    StudyState.RUNNING: "running",
-    StudyState.STORED: "stored",
-}
-_STRONGEST_FIRST: tuple[tuple[ResultState, Outcome], ...] = (
-    (ResultState.FINDING, "finding"),
-    (ResultState.NO_FINDING, "no_finding"),
-    (ResultState.REFUSED, "refused"),
-    (ResultState.NOT_APPLICABLE, "not_applicable"),
-    (ResultState.FAILED, "failed"),
-)
 _SERIES_PREFIX = re.compile(r"^series [0-9.]+: ")
-PAGE_OF_SCAN = 200
-MAX_SCANNED = 5000
-"""A filtered list looks through at most so many studies, newest first."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class StudyOverview:
-    """A study with its newest job and its current results."""
+    """A study with its state, its newest job and its current results."""
 
     study: Study
+    standing: Standing
     job: Job | None
     results: tuple[Result, ...]
 
     @property
-    def outcome(self) -> Outcome:
-        """One word for where the study stands; of several results the strongest."""
-        from_study = _FROM_STUDY.get(self.study.state)
-        if from_study is not None:
-            return from_study
-        states = {result.outcome for result in self.results}
-        for state, outcome in _STRONGEST_FIRST:
-            if state in states:
-                return outcome
-        return "failed"
+    def state(self) -> StudyState:
+        """The one state of the study (`inference.storage.states`)."""
+        return self.standing.state
 
     @property
     def reason(self) -> str:
-        """Why there is no result, where there is none."""
-        if self.outcome in {"waiting", "running", "finding", "no_finding", "stored"}:
+        """Why the state is what it is, where that needs a reason."""
+        if self.state in {StudyState.FINDING, StudyState.NO_FINDING, StudyState.RUNNING}:
             return ""
-        for result in self.results:
-            if result.reason:
-                return result.reason
-        return self.job.reason if self.job else ""
+        return self.standing.reason
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,28 +67,26 @@ class SummaryLine:
 
 
 def overview_of(connection: Connection, study: Study) -> StudyOverview:
-    """Look up a study's newest job and current results."""
-    found = job_store.list_jobs(connection, study_uid=study.study_uid, limit=1)
-    results = result_store.list_results(connection, study_uid=study.study_uid, limit=200)
-    return StudyOverview(study=study, job=found[0] if found else None, results=results)
+    """Look up a study's state, newest job and current results."""
+    return _overview(connection, study, standing_of(connection, study.study_uid))
 
 
 def list_overviews(
-    connection: Connection, *, outcome: Outcome | None, limit: int, offset: int
+    connection: Connection, *, state: StudyState | None, limit: int, offset: int
 ) -> tuple[list[StudyOverview], bool]:
     """Return a page of studies, newest first, and whether there are more."""
-    if outcome is None:
-        studies = study_store.list_studies(connection, limit=limit + 1, offset=offset)
-        page = [overview_of(connection, study) for study in studies[:limit]]
-        return page, len(studies) > limit
-    found: list[StudyOverview] = []
-    for start in range(0, MAX_SCANNED, PAGE_OF_SCAN):
-        studies = study_store.list_studies(connection, limit=PAGE_OF_SCAN, offset=start)
-        overviews = (overview_of(connection, study) for study in studies)
-        found += [overview for overview in overviews if overview.outcome == outcome]
-        if len(found) > offset + limit or len(studies) < PAGE_OF_SCAN:
-            break
-    return found[offset : offset + limit], len(found) > offset + limit
+    found = study_store.list_studies(connection, limit=limit + 1, offset=offset, state=state)
+    standings = standings_of(connection, [study.study_uid for study in found[:limit]])
+    page = [_overview(connection, study, standings[study.study_uid]) for study in found[:limit]]
+    return page, len(found) > limit
+
+
+def _overview(connection: Connection, study: Study, standing: Standing) -> StudyOverview:
+    found = job_store.list_jobs(connection, study_uid=study.study_uid, limit=1)
+    results = result_store.list_results(connection, study_uid=study.study_uid, limit=200)
+    return StudyOverview(
+        study=study, standing=standing, job=found[0] if found else None, results=results
+    )
 
 
 def summary_lines(

@@ -9,8 +9,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from inference.domain.job import Job, JobState
 from inference.domain.result import Delivery, DeliveryState, Result, ResultState
-from inference.domain.study import Series, StudyState
+from inference.domain.study import Series
+from inference.domain.study_state import StudyState
 from inference.pipeline.spec import ModelSpec
+from inference.storage.states import Part
 
 T = TypeVar("T")
 UID_EXAMPLE = "1.2.826.0.1.3680043.8.498.1"
@@ -69,6 +71,11 @@ class SegmentOut(_Out):
     mean: float = Field(examples=[-812.4])
     sd: float = Field(examples=[97.2])
     unit: str = Field(examples=["[hnsf'U]"])
+    long_axis_mm: float | None = Field(
+        default=None, description="on the slice with the largest area", examples=[182.4]
+    )
+    short_axis_mm: float | None = Field(default=None, examples=[96.1])
+    tracking_uid: str = Field(default="", examples=["2.25.317468530114862195"])
 
 
 class FileOut(_Out):
@@ -174,6 +181,23 @@ class JobOut(_Out):
         return cls(**fields, priority=job.priority.name.lower())
 
 
+class PartOut(_Out):
+    """One thing that a study's state is made of: a result, or a job that waits or runs."""
+
+    state: StudyState
+    result_id: int | None = Field(examples=[7])
+    job_id: int | None = Field(examples=[None])
+    series_uid: str = Field(examples=[UID_EXAMPLE + ".2"])
+    model: str = Field(examples=["ct_lung_seg"])
+    reason_code: str = Field(examples=[""])
+    reason: str = Field(examples=[""])
+
+    @classmethod
+    def of(cls, part: Part) -> PartOut:
+        """Copy the storage's."""
+        return cls(**{name: getattr(part, name) for name in cls.model_fields})
+
+
 class StudyOut(_Out):
     """A study; names are null where no key was shown (see docs/api.md)."""
 
@@ -188,9 +212,11 @@ class StudyOut(_Out):
     n_instances: int = Field(examples=[99])
     expected_instances: int | None = Field(examples=[99])
     version: int = Field(examples=[1])
-    state: StudyState
-    outcome: str = Field(description="one word for a person", examples=["finding"])
+    state: StudyState = Field(description="the one state, the same on every door")
+    outcome: StudyState = Field(description="the same as state; kept for older programs")
     reason: str = Field(examples=[""])
+    is_pending: bool = Field(description="whether an analysis waits or runs", examples=[False])
+    parts: list[PartOut] = Field(description="what the state is made of, what decided it first")
     first_received_at: datetime
     last_received_at: datetime
 

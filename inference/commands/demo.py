@@ -32,7 +32,6 @@ DEMO_QUIET_PERIOD_S = 1.5
 POLL_S = 0.3
 BAR_WIDTH = 40
 UNITS = {"[hnsf'U]": "HU"}
-OPEN_OUTCOMES = frozenset({"waiting", "running"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -216,11 +215,11 @@ def _follow(console: Console, client: Any, study_uid: str, stop: threading.Event
             response = client.get(f"/v1/studies/{study_uid}")
             response.raise_for_status()
             answer = response.json()
-            if answer["outcome"] not in OPEN_OUTCOMES:
+            if not answer["is_pending"]:
                 bar.update(task, completed=1.0, description="analysed")
                 break
             job = answer["job"] or {}
-            if answer["outcome"] == "running":
+            if job.get("state") == "leased":
                 bar.update(task, completed=job["progress"], description=job["step"] or "running")
             elif job.get("reason"):
                 bar.update(task, description=f"trying again: {job['reason'][:60]}")
@@ -242,7 +241,7 @@ def print_study(console: Console, study: dict[str, Any], url: str) -> None:
             name = f"{result['model']}: " if result["model"] else ""
             console.print(f"[yellow]{name}{what}[/] ({result['reason_code']}): {result['reason']}")
     if not study["results"]:
-        console.print(f"[yellow]{study['outcome']}[/]: {study['reason']}")
+        console.print(f"[yellow]{study['state']}[/]: {study['reason']}")
     console.print(f"\nLook at it: [bold]{url}/studies/{study['study_uid']}[/]", soft_wrap=True)
 
 
@@ -289,7 +288,7 @@ def raise_if_without_result(answers: list[dict[str, Any]], sent: Sent) -> None:
     """
     from inference.domain.errors import BackendError, NoApplicableModelError, RefusedError
 
-    outcomes = {answer["outcome"] for answer in answers}
+    outcomes = {answer["state"] for answer in answers}
     if outcomes & {"finding", "no_finding"}:
         return
     reason = next((answer["reason"] for answer in answers if answer["reason"]), "")

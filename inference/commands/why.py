@@ -43,7 +43,7 @@ def why(
     from inference.storage import jobs
 
     settings = load_settings({"data_dir": data}, settings_file=settings_file)
-    database = _open(settings)
+    database = open_database(settings)
     try:
         with database.read() as connection:
             is_number = job.isascii() and job.isdigit()
@@ -58,7 +58,7 @@ def why(
         _print(history, sentence)
 
 
-def _open(settings: Settings) -> Database:
+def open_database(settings: Settings) -> Database:
     """Open the database, and make none where there is none."""
     from inference.start_checks import DataFolderError
     from inference.storage.database import Database

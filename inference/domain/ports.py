@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from dicom_io.volume import Volume
 from inference.domain.job import Priority
-from inference.domain.result import ResultDraft, ResultFile, ReusedResult
+from inference.domain.result import Destination, ResultDraft, ResultFile, ReusedResult
 from inference.domain.study import StudyInput
 
 Labels = NDArray[np.uint8] | NDArray[np.uint16]
@@ -123,5 +123,41 @@ class ObjectSender(Protocol):
         Raises
         ------
         DeliveryError
+        """
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class CommitmentAnswer:
+    """What a receiver said it does with an object; ``problem`` is why it does not keep it."""
+
+    is_kept: bool
+    problem: str = ""
+
+
+class CommitmentAsker(Protocol):
+    """Asks one destination whether it keeps an object that it took."""
+
+    def ask(self, path: Path, file: ResultFile, transaction_uid: str) -> CommitmentAnswer | None:
+        """Return its answer; None: it will come later, under the transaction's UID.
+
+        Raises
+        ------
+        DeliveryError
+            It could not be asked.
+        """
+        ...
+
+
+class ObjectRemover(Protocol):
+    """Deletes objects of ours from an archive that does not honour rejection notes."""
+
+    def remove(self, destination: Destination, path: Path, file: ResultFile) -> bool:
+        """Delete the archive's copy of this file; False: it has none.
+
+        Raises
+        ------
+        DeliveryError
+            It could not be asked, or what it has under the UID was not made by us.
         """
         ...

@@ -109,13 +109,58 @@ class Result:
 
 
 class DeliveryState(StrEnum):
-    """States of a delivery; ``cancelled``: its result was superseded before it was sent."""
+    """States of a delivery.
 
+    ::
+
+        held ──► waiting ──► leased ──► delivered            the destination is not asked to commit
+                    ▲          └──────► sent ──► committed   it is, and says that it keeps it
+                    └─────────────────────┘                  it says that it does not: sent again
+
+    ``held``: the report must be signed first. ``refused``: the destination's release rule does not
+    let it go there; the reason is in ``last_error``. ``dead``: out of tries. ``cancelled``: its
+    result was superseded before it was sent.
+    """
+
+    HELD = "held"
     WAITING = "waiting"
     LEASED = "leased"
+    SENT = "sent"
     DELIVERED = "delivered"
+    COMMITTED = "committed"
     DEAD = "dead"
     CANCELLED = "cancelled"
+    REFUSED = "refused"
+
+
+class Release(StrEnum):
+    """When a destination gets a result."""
+
+    AT_ONCE = "at once"
+    AFTER_SIGN_OFF = "after sign-off"
+
+
+class Commitment(StrEnum):
+    """What counts as delivered to a destination.
+
+    ``none``: the answer to C-STORE or STOW-RS. ``n_action``: Storage Commitment (PS3.4 annex J).
+    ``read_back``: the object, fetched again over WADO-RS, has the same data set.
+    """
+
+    NONE = "none"
+    N_ACTION = "n_action"
+    READ_BACK = "read_back"
+
+
+class Retract(StrEnum):
+    """How a destination is told that an object no longer holds.
+
+    ``note``: an IOCM rejection note, which an archive that knows it honours. ``archive_api``: the
+    archive's own REST interface (Orthanc's) deletes it, after the object was seen to be ours.
+    """
+
+    NOTE = "note"
+    ARCHIVE_API = "archive_api"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,6 +195,13 @@ class DimseDestination:
     calling_aet: str = "CLINFER"
     kinds: tuple[str, ...] = ("seg", "sr")
     timeout_s: float = 60.0
+    release: Release = Release.AT_ONCE
+    is_research: bool = False
+    """Whether the site marked it as one for research: only then models in research go there."""
+    commitment: Commitment = Commitment.NONE
+    retract: Retract = Retract.NOTE
+    archive_url: str = ""
+    """Root of the archive's REST interface; for ``archive_api`` only."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,6 +213,13 @@ class DicomwebDestination:
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     kinds: tuple[str, ...] = ("seg", "sr")
     timeout_s: float = 60.0
+    release: Release = Release.AT_ONCE
+    is_research: bool = False
+    """Whether the site marked it as one for research: only then models in research go there."""
+    commitment: Commitment = Commitment.NONE
+    retract: Retract = Retract.NOTE
+    archive_url: str = ""
+    """Root of the archive's REST interface; for ``archive_api`` only."""
 
 
 Destination = DimseDestination | DicomwebDestination

@@ -21,19 +21,6 @@ class Channel(StrEnum):
     FOLDER = "folder"
 
 
-class StudyState(StrEnum):
-    """Where a study stands, as a person asks it."""
-
-    COLLECTING = "collecting"
-    WAITING = "waiting"
-    RUNNING = "running"
-    DONE = "done"
-    REFUSED = "refused"
-    FAILED = "failed"
-    STORED = "stored"
-    """Kept, with nothing in it to analyse (reports, segmentations only)."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class Sender:
     """Who sent it and through which door; ``name`` is the calling AE title, key name or folder."""
@@ -81,6 +68,8 @@ class Description:
     modality: str
     series_description: str
     body_part: str
+    issuer_of_patient_id: str = field(default="", repr=False)
+    """Who gave out the number (0010,0021): equal numbers of two issuers are two people."""
     expected_instances: int | None = None
     """Number of Study Related Instances (0020,1208), where the sender gives it."""
 
@@ -107,6 +96,7 @@ class Study:
 
     study_uid: str
     patient_id: str = field(repr=False)
+    issuer_of_patient_id: str = field(repr=False)
     patient_name: str = field(repr=False)
     study_date: str
     accession_number: str = field(repr=False)
@@ -116,7 +106,6 @@ class Study:
     n_instances: int
     expected_instances: int | None
     version: int
-    state: StudyState
     first_received_at: datetime
     last_received_at: datetime
 

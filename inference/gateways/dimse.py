@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from socketserver import BaseServer
 from types import TracebackType
@@ -15,6 +16,7 @@ from pynetdicom.presentation import AllStoragePresentationContexts
 from inference.domain.errors import ClinferError
 from inference.domain.job import Priority
 from inference.domain.study import Channel, Sender
+from inference.gateways.commitment import commitment_context, report_of
 from inference.gateways.dimse_association import (
     BoundedRequestHandler,
     DimseSettings,
@@ -42,6 +44,7 @@ SUCCESS = 0x0000
 OUT_OF_RESOURCES = 0xA700
 CANNOT_UNDERSTAND = 0xC000
 PROCESSING_FAILURE = 0x0110
+NO_SUCH_TRANSACTION = 0x0112
 STATUS_OF = {
     ConflictError: 0x0111,  # Duplicate SOP Instance
     IdentifierError: 0xA900,  # Data Set does not match SOP Class
@@ -77,10 +80,19 @@ READ_BYTES = 256 * 1024
 
 
 class DimseServer:
-    """Listens for C-STORE and C-ECHO; start it after the sweep."""
+    """Listens for C-STORE, C-ECHO and Storage Commitment reports; start it after the sweep."""
 
-    def __init__(self, intake: Intake, settings: DimseSettings) -> None:
+    def __init__(
+        self,
+        intake: Intake,
+        settings: DimseSettings,
+        *,
+        committed: Callable[[str, frozenset[str], Mapping[str, str]], bool] | None = None,
+    ) -> None:
         self._intake = intake
+        self._committed = committed
+        """Told each Storage Commitment report: transaction, what is kept, what is not and why."""
+
         self._settings = settings
         self._server: GuardedServer | None = None
         self._thread: threading.Thread | None = None
@@ -117,6 +129,7 @@ class DimseServer:
                 (evt.EVT_C_STORE, self._on_store),
                 (evt.EVT_C_ECHO, _on_echo),
                 (evt.EVT_CONN_CLOSE, _on_close),
+                (evt.EVT_N_EVENT_REPORT, self._on_report),
             ],
             server_class=GuardedServer,
             request_handler=BoundedRequestHandler,
@@ -172,6 +185,17 @@ class DimseServer:
             return _status(PROCESSING_FAILURE, None)
         return _status(SUCCESS, None)
 
+    def _on_report(self, event: Any) -> tuple[int, None]:
+        """Take what an archive says about objects that we sent it (PS3.4 J.3.3)."""
+        try:
+            report = report_of(event.event_information)
+            if self._committed is None or not self._committed(*report):
+                return NO_SUCH_TRANSACTION, None
+        except (StorageError, ValueError, AttributeError):
+            logger.exception("commitment report not taken")
+            return PROCESSING_FAILURE, None
+        return SUCCESS, None
+
     def _receive(self, event: Any) -> None:
         request = event.request
         spool = request._dataset_file
@@ -220,6 +244,7 @@ def _contexts() -> _SharedContexts:
     return _SharedContexts(
         [
             build_context(VERIFICATION),
+            commitment_context(),
             *(
                 build_context(context.abstract_syntax, syntaxes)
                 for context in AllStoragePresentationContexts

@@ -10,9 +10,9 @@ import hashlib
 import json
 import resource
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dicom_io.diameters import Diameters
 from dicom_io.errors import DicomIoError
 from dicom_io.labelled import LabelledVolume
 from dicom_io.nifti import write_nifti
@@ -30,12 +31,14 @@ from dicom_io.results import Measurement, ResultIdentity
 from dicom_io.series import Series
 from dicom_io.suv import in_suvbw
 from dicom_io.volume import Volume
+from inference.domain.change import Acquisition
 from inference.domain.encoding import Encoding, planned
 from inference.domain.errors import RefusedError
 from inference.domain.job import Priority
 from inference.domain.ports import Prediction, Predictor, ProbabilityPredictor
 from inference.domain.stages import stages_of
 from inference.jobs.encode import ResultWriter
+from inference.jobs.time_points import acquisition_of, longest_axes, structure_name
 from inference.pipeline.applicability import applicable
 from inference.pipeline.engine_spec import Engine
 from inference.pipeline.measure import measure
@@ -68,6 +71,9 @@ class Analysis:
     peak_memory_mib: float
     report: dict[str, Any]
     remarks: tuple[str, ...] = ()
+    acquisition: Acquisition | None = None
+    axes: Mapping[int, Diameters] = field(default_factory=dict)
+    tracking_uids: Mapping[int, str] = field(default_factory=dict)
 
     @property
     def has_finding(self) -> bool:
@@ -97,9 +103,19 @@ class Analysis:
                     "mean": found.mean,
                     "sd": found.sd,
                     "unit": found.unit,
+                    "tracking_uid": self.tracking_uids.get(found.label, ""),
+                    **(
+                        {
+                            "long_axis_mm": self.axes[found.label].long_axis_mm,
+                            "short_axis_mm": self.axes[found.label].short_axis_mm,
+                        }
+                        if found.label in self.axes
+                        else {}
+                    ),
                 }
                 for found in self.measurements
             ],
+            "acquisition": asdict(self.acquisition) if self.acquisition else {},
             "remarks": list(self.remarks),
             "timings_s": self.timings_s,
             "stages_s": stages_of(self.timings_s),
@@ -275,7 +291,9 @@ def write_analysis(
     assert volume.source is not None, "only a DICOM volume has results"
     spec = as_run(spec, prediction.report)
     key = result_key(volume, spec)
-    identity = ResultIdentity(key=key, created_at=datetime.now(UTC))
+    identity = ResultIdentity(
+        key=key, created_at=datetime.now(UTC), structure=structure_name(volume, spec.name)
+    )
     algorithm = spec.algorithm(
         engine=f"{spec.engine.kind} {spec.engine.precision}", software_version=SOFTWARE_VERSION
     )
@@ -283,6 +301,7 @@ def write_analysis(
     segments = spec.segments
     with clock.stage("measure"):
         measurements = measure(volume, labels, segments)
+        axes = longest_axes(volume, labels, [found.label for found in measurements])
         remarks: tuple[str, ...] = ()
         if volume.modality == "PT":
             try:
@@ -323,6 +342,9 @@ def write_analysis(
         ),
         report=prediction.report,
         remarks=remarks,
+        acquisition=acquisition_of(volume),
+        axes=axes,
+        tracking_uids={found.label: identity.tracking_uid(found.label) for found in measurements},
     )
 
 

@@ -12,8 +12,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 
-from inference.domain.ports import ObjectSender
-from inference.domain.result import Delivery, Destination, ResultFile
+from inference.domain.ports import CommitmentAsker, ObjectSender
+from inference.domain.result import Commitment, Delivery, Destination, ResultFile
+from inference.jobs.commitment import CommitmentDesk
 from inference.jobs.errors import DeliveryError
 from inference.jobs.owner import new_owner
 from inference.storage import audit, deliveries
@@ -63,6 +64,7 @@ class DeliveryWorker:
         sender: ObjectSender,
         policy: DeliveryPolicy | None = None,
         delivered: Callable[[Delivery, float], None] = lambda due, seconds: None,
+        asker: CommitmentAsker | None = None,
     ) -> None:
         self.database = database
         self.objects = objects
@@ -72,7 +74,13 @@ class DeliveryWorker:
         self.delivered = delivered
         """Told each acknowledged object, and the seconds since its result was stored."""
 
+        self.asker = asker
+        """Asks whether what was sent is kept; needed where the destination is to commit."""
+
         self.name = f"deliver-to-{destination.name}"
+        self._desk = CommitmentDesk(database=database, wait=self.policy.wait)
+        if asker is None and destination.commitment is not Commitment.NONE:
+            raise ValueError(f"destination {destination.name} is to commit; give an asker")
 
     def run(self, stop: threading.Event, *, poll_s: float = 1.0) -> None:
         """Send until told to stop; the object in hand is finished first."""
@@ -85,7 +93,10 @@ class DeliveryWorker:
                 stop.wait(poll_s)
 
     def run_once(self) -> bool:
-        """Send one object if one is due; False: nothing was."""
+        """Send one object if one is due, else ask about one that was sent; False: neither was."""
+        return self._send_once() or self._ask_once()
+
+    def _send_once(self) -> bool:
         with self.database.read() as connection:
             if not deliveries.has_work(
                 connection,
@@ -107,6 +118,31 @@ class DeliveryWorker:
         self._send(due, owner)
         return True
 
+    def _ask_once(self) -> bool:
+        if self.asker is None:
+            return False
+        opened = self._desk.open(self.destination)
+        if opened is None:
+            return False
+        due, transaction_uid = opened
+        log = logger.bind(delivery_id=due.id, destination=due.destination, kind=due.kind)
+        try:
+            answer = self.asker.ask(self.objects.path(due.sha256), _file_of(due), transaction_uid)
+        except (DeliveryError, OSError) as error:
+            log.warning("commitment could not be asked for", reason=str(error))
+            self._desk.not_asked(due, str(error))
+            return True
+        if answer is not None and self._desk.settle(due, answer):
+            log.info("committed" if answer.is_kept else "not committed", reason=answer.problem)
+            if answer.is_kept:
+                self._tell_delivered(due)
+        return True
+
+    def _tell_delivered(self, due: Delivery) -> None:
+        with self.database.read() as connection:
+            now = self.database.now(connection)
+        self.delivered(due, (now - due.created_at).total_seconds())
+
     def _send(self, due: Delivery, owner: str) -> None:
         log = logger.bind(delivery_id=due.id, destination=due.destination, kind=due.kind)
         try:
@@ -122,10 +158,19 @@ class DeliveryWorker:
                 self._record_failure(due, owner, problem, is_permanent=False)
                 log.exception("not delivered", tries=due.tries + 1)
             else:
+                if self.destination.commitment is not Commitment.NONE:
+                    self._mark_sent(due, owner)
+                    log.info("sent; to be committed", tries=due.tries + 1)
+                    return
                 self._acknowledge(due, owner)
                 log.info("delivered", tries=due.tries + 1)
         except LeaseLostError as error:
             log.info("somebody else sends it now", reason=str(error))
+
+    def _mark_sent(self, due: Delivery, owner: str) -> None:
+        with self.database.write() as connection:
+            now = self.database.now(connection)
+            deliveries.mark_sent(connection, due.id, owner=owner, now=now)
 
     def _acknowledge(self, due: Delivery, owner: str) -> None:
         with self.database.write() as connection:

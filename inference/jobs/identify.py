@@ -144,6 +144,7 @@ def _describe(structure: Structure) -> Description:
     expected = structure.number(0x00201208, 0)
     return Description(
         patient_id=_text(structure, 0x00100020),
+        issuer_of_patient_id=_text(structure, 0x00100021),
         patient_name=_text(structure, 0x00100010),
         study_date=_text(structure, 0x00080020),
         accession_number=_text(structure, 0x00080050),

@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 from pydicom import dcmread
@@ -46,6 +45,7 @@ from inference.jobs.corrections import (
     overlay_stamp,
     segments_of,
 )
+from inference.jobs.release import retract_result, retract_superseded
 from inference.jobs.worker import file_draft, stored_file
 from inference.pipeline.spec import ModelSpec
 from inference.storage import (
@@ -68,37 +68,6 @@ MAX_COMMENT = 1000
 DECIDABLE = frozenset({ResultState.FINDING, ResultState.NO_FINDING})
 VERIFIED_KIND = "sr-verified"
 """A second file of the kind "sr": destinations that take the report take this one after it."""
-
-
-class ReleaseRules(Protocol):
-    """What happens to deliveries when a person has decided, in the decision's transaction."""
-
-    def decided(self, connection: Connection, result_id: int, *, by: str, now: datetime) -> None:
-        """Send what a person stands for."""
-        ...
-
-    def rejected(
-        self, connection: Connection, result_id: int, *, reason: str, by: str, now: datetime
-    ) -> None:
-        """Do not send, and take back, what a person rejected."""
-        ...
-
-
-class SendAtOnce:
-    """The plain rule: what is decided is sent everywhere; what is rejected is not sent any more."""
-
-    def __init__(self, destinations: Sequence[Destination]) -> None:
-        self._destinations = tuple(destinations)
-
-    def decided(self, connection: Connection, result_id: int, *, by: str, now: datetime) -> None:
-        """Put every file that is not in the outbox yet there."""
-        deliveries.enqueue(connection, result_id, destinations=self._destinations, now=now)
-
-    def rejected(
-        self, connection: Connection, result_id: int, *, reason: str, by: str, now: datetime
-    ) -> None:
-        """Cancel what waits."""
-        deliveries.cancel(connection, [result_id])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,11 +93,11 @@ class ReviewDesk:
         database: Database,
         objects: ObjectStore,
         models: Mapping[str, ModelSpec],
-        release: ReleaseRules,
+        destinations: Sequence[Destination] = (),
         encodings: tuple[str, ...] = (),
     ) -> None:
         self._database, self._objects = database, objects
-        self._models, self._release = models, release
+        self._models, self._destinations = models, tuple(destinations)
         self._encodings = encodings
 
     def accept(self, result_id: int, *, person: str, shown: Shown, comment: str = "") -> Review:
@@ -179,7 +148,13 @@ class ReviewDesk:
                 now=now,
             )
             training_set.remove(connection, series_uid=result.series_uid, model=result.model)
-            self._release.rejected(connection, result.id, reason=reason, by=person, now=now)
+            retract_result(
+                connection,
+                result.id,
+                reason=f"rejected by a reader: {reason}" + (f"; {comment}" if comment else ""),
+                by=f"person:{person}",
+                now=now,
+            )
             self._end(connection, review, now)
         return review
 
@@ -235,11 +210,11 @@ class ReviewDesk:
                 connection, result, Decision.ACCEPT, person, shown, scanner, comment, now
             )
             if file is not None:
-                results.add_file(connection, result.id, file)
+                results.add_files(connection, result.id, [file])
             self._add_row(
                 connection, review, result, result.id, None, _sha256(result, "labels"), now
             )
-            self._release.decided(connection, result.id, by=person, now=now)
+            self._offer(connection, result.id, now)
             self._end(connection, review, now)
         self._database.notify()
         return review
@@ -321,7 +296,8 @@ class ReviewDesk:
             )  # fmt: skip
             sha256 = next(file.sha256 for file in filed.files if file.kind == "labels")
             self._add_row(connection, review, result, new_id, change, sha256, now)
-            self._release.decided(connection, new_id, by=person, now=now)
+            retract_superseded(connection, [result.id], by=f"person:{person}", now=now)
+            self._offer(connection, new_id, now)
             self._end(connection, review, now)
         self._database.notify()
         return review
@@ -393,6 +369,13 @@ class ReviewDesk:
     def _segments(self, result: Result) -> Sequence[Segment]:
         spec = self._models.get(result.model)
         return () if spec is None else spec.segments
+
+    def _offer(self, connection: Connection, result_id: int, now: datetime) -> None:
+        """Put what is new in the outboxes, each by its destination's release rule.
+
+        Accepting is not signing: what waits for the report's signature goes on waiting.
+        """
+        deliveries.enqueue(connection, result_id, destinations=self._destinations, now=now)
 
     def _end(self, connection: Connection, review: Review, now: datetime) -> None:
         review_drafts.discard(connection, review.result_id, review.person)

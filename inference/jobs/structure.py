@@ -57,6 +57,7 @@ WANTED = frozenset(
         0x0008103E,  # Series Description
         0x00100010,  # Patient's Name
         0x00100020,  # Patient ID
+        0x00100021,  # Issuer of Patient ID
         0x00180015,  # Body Part Examined
         0x0020000D,  # Study Instance UID
         0x0020000E,  # Series Instance UID

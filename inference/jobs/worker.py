@@ -35,6 +35,7 @@ from inference.domain.study import StudyInput, input_set_hash
 from inference.jobs.errors import JobAbandonedError
 from inference.jobs.lease import Lease
 from inference.jobs.owner import new_owner
+from inference.jobs.release import offer_result, retract_superseded
 from inference.jobs.structure import read_file_meta
 from inference.storage import audit, deliveries, jobs, results, studies
 from inference.storage.database import Database
@@ -52,7 +53,6 @@ MEDIA_TYPES = {
     ".nii": "application/octet-stream",
     ".png": "image/png",
 }
-DELIVERED_STATES = frozenset({ResultState.FINDING, ResultState.NO_FINDING})
 MAX_REASON_LENGTH = 2000
 
 
@@ -189,9 +189,15 @@ class Worker:
     ) -> None:
         stored = results.store(connection, job, filed=filed, reused=reused, now=now)
         deliveries.cancel(connection, stored.superseded)
+        retract_superseded(
+            connection,
+            stored.superseded,
+            by=self.name,
+            now=now,
+            is_replaced=bool(reused) or any(one.draft.files for one in filed),
+        )
         for result_id in stored.new:
-            if results.get_result(connection, result_id).state in DELIVERED_STATES:
-                deliveries.enqueue(connection, result_id, destinations=self.destinations, now=now)
+            offer_result(connection, result_id, destinations=self.destinations, now=now)
         audit.append(
             connection,
             at=now,
@@ -348,6 +354,9 @@ def bury_if_dead(connection: Connection, ended: Job, *, now: datetime) -> None:
     draft = study_result(ended, ResultState.FAILED, ended.reason_code, ended.reason, now)
     stored = results.store(connection, ended, filed=[FiledResult(draft=draft, files=())], now=now)
     deliveries.cancel(connection, stored.superseded)
+    retract_superseded(connection, stored.superseded, by="queue", now=now, is_replaced=False)
+    for result_id in stored.new:
+        offer_result(connection, result_id, destinations=(), now=now)
     audit.append(
         connection,
         at=now,

@@ -215,6 +215,24 @@ class Training(_Table):
     seed: int = 0
 
 
+class SegmentLimits(_Table):
+    """Half width of the 95 % limits of agreement of one label between two scans without a change.
+
+    In percent of the mean of both; a figure that was not measured is left out.
+    """
+
+    name: Text
+    volume_percent: Positive | None = None
+    long_axis_percent: Positive | None = None
+
+
+class Reproducibility(_Table):
+    """How far two measurements differ where nothing changed, and where that was measured."""
+
+    source: Text
+    segments: Annotated[tuple[SegmentLimits, ...], Field(min_length=1)]
+
+
 class ModelSpec(_Table):
     """A model as data: labels, scope, preprocessing, window, network, weights, provenance."""
 
@@ -234,6 +252,7 @@ class ModelSpec(_Table):
     postprocessing: Postprocessing = Postprocessing()
     training: Training
     metrics: dict[str, Any] = {}
+    reproducibility: Reproducibility | None = None
 
     @model_validator(mode="after")
     def _parts_fit_together(self) -> Self:
@@ -243,6 +262,10 @@ class ModelSpec(_Table):
         names = [label.name for label in self.labels]
         if len(set(names)) != len(names):
             raise ValueError(f"labels: names must differ, got {names}")
+        if self.reproducibility is not None:
+            strangers = {one.name for one in self.reproducibility.segments} - set(names)
+            if strangers:
+                raise ValueError(f"reproducibility: no such labels: {sorted(strangers)}")
         unknown = set(self.postprocessing.keep_largest_component) - set(values)
         if unknown:
             raise ValueError(

@@ -20,6 +20,7 @@ from inference.domain.result import (
 )
 from inference.storage import reviews
 from inference.storage.errors import NotFoundError, StorageError
+from inference.storage.release_tables import retraction
 from inference.storage.tables import delivery, result, result_file
 
 
@@ -62,7 +63,9 @@ def store(
 
     A key that is already stored is kept as it is, not inserted twice; where a person corrected
     that result, the correction is what is kept. Every other current result of the study is
-    superseded; for a job that ran one model, those of that model only.
+    superseded; for a job that ran one model, those of that model only. A result that was taken back
+    (recalled, rejected) stays so: a study that has nothing but it is superseded until a result with
+    another key takes its place.
 
     Raises
     ------
@@ -83,7 +86,13 @@ def store(
         if row.study_uid != job.study_uid:
             raise ResultKeyError(key=key, problem=f"belongs to study {row.study_uid}")
     corrected = reviews.successors(connection, [row.id for row in known.values()])
-    kept = tuple(sorted({corrected.get(row.id, row.id) for row in known.values()}))
+    ids = {corrected.get(row.id, row.id) for row in known.values()}
+    taken_back = set(
+        connection.execute(
+            select(retraction.c.result_id).where(retraction.c.result_id.in_(ids))
+        ).scalars()
+    )
+    kept = tuple(sorted(ids - taken_back))
     superseded = _supersede(connection, job, kept)
     for row_id in kept:
         connection.execute(
@@ -97,6 +106,7 @@ def store(
         if one_filed.draft.key not in known
     ]
     _name_successors(connection, superseded, (*new, *kept))
+    _replace_taken_back(connection, job, (*new, *kept))
     return Stored(
         new=tuple(new), kept=kept, superseded=tuple(row_id for row_id, _, _ in superseded)
     )
@@ -127,13 +137,12 @@ def store_correction(
     return new_id
 
 
-def add_file(connection: Connection, result_id: int, file: ResultFile) -> None:
-    """Add one more file to a stored result."""
-    connection.execute(insert(result_file).values(result_id=result_id, **vars(file)))
-
-
 def keys_of_study(connection: Connection, study_uid: str) -> frozenset[str]:
-    """Return the keys of results worth using again: all but failures."""
+    """Return the keys of results worth using again: all but failures.
+
+    A key that was taken back is among them: it does not come back to life (see `store`), so it
+    need not be computed.
+    """
     query = select(result.c.key).where(
         result.c.study_uid == study_uid, result.c.outcome != ResultState.FAILED.value
     )
@@ -172,6 +181,43 @@ def list_results(
     return _with_files(connection, connection.execute(query).all())
 
 
+def of_model(connection: Connection, model: str, version: str) -> tuple[tuple[int, str], ...]:
+    """Return (result id, study UID) of everything a version of a model made, oldest first."""
+    query = (
+        select(result.c.id, result.c.study_uid)
+        .where(result.c.model == model, result.c.model_version == version)
+        .order_by(result.c.id)
+    )
+    return tuple((int(row.id), str(row.study_uid)) for row in connection.execute(query))
+
+
+def take_back(connection: Connection, result_id: int, *, reason: str, reason_code: str) -> None:
+    """Make a result out of date with nothing in its place; the reason is kept with it."""
+    connection.execute(
+        update(result)
+        .where(result.c.id == result_id, result.c.is_current)
+        .values(
+            is_current=False,
+            state=ResultState.SUPERSEDED.value,
+            superseded_by=None,
+            reason=reason,
+            reason_code=reason_code,
+        )
+    )
+
+
+def add_files(connection: Connection, result_id: int, files: Sequence[ResultFile]) -> None:
+    """Add files to a result that is stored already; a kind that it has stays as it is."""
+    known = set(
+        connection.execute(
+            select(result_file.c.kind).where(result_file.c.result_id == result_id)
+        ).scalars()
+    )
+    for file in files:
+        if file.kind not in known:
+            _insert_file(connection, result_id, file)
+
+
 def count_by_state(connection: Connection) -> dict[ResultState, int]:
     """Return how many results are in each state; every state is there."""
     counts = dict.fromkeys(ResultState, 0)
@@ -196,6 +242,22 @@ def _supersede(
         .values(is_current=False, state=ResultState.SUPERSEDED.value)
     )
     return old
+
+
+def _replace_taken_back(connection: Connection, job: Job, successors: Sequence[int]) -> None:
+    """Name what takes the place of results that had nothing in theirs: same series and model.
+
+    A result about the whole study takes every place that its job covers.
+    """
+    mine = (result.c.study_uid == job.study_uid, result.c.superseded_by.is_(None))
+    for new in connection.execute(select(result).where(result.c.id.in_(successors))):
+        of_place = [result.c.model == new.model] if new.model else []
+        of_place += [result.c.series_uid == new.series_uid] if new.series_uid else []
+        connection.execute(
+            update(result)
+            .where(*mine, result.c.state == ResultState.SUPERSEDED.value, *of_place)
+            .values(superseded_by=new.id)
+        )
 
 
 def _name_successors(
@@ -258,8 +320,22 @@ def _insert_row(
         .returning(result.c.id)
     ).scalar_one()
     for file in filed.files:
-        add_file(connection, row_id, file)
+        _insert_file(connection, row_id, file)
     return int(row_id)
+
+
+def _insert_file(connection: Connection, result_id: int, file: ResultFile) -> None:
+    connection.execute(
+        insert(result_file).values(
+            result_id=result_id,
+            kind=file.kind,
+            sha256=file.sha256,
+            size_bytes=file.size_bytes,
+            media_type=file.media_type,
+            sop_class_uid=file.sop_class_uid,
+            instance_uid=file.instance_uid,
+        )
+    )
 
 
 def _with_files(connection: Connection, rows: Sequence[Row[Any]]) -> tuple[Result, ...]:

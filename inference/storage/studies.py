@@ -9,7 +9,6 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, Select, func, insert, literal, select, update
 
-from inference.domain.job import JobState
 from inference.domain.study import (
     Channel,
     Description,
@@ -18,21 +17,11 @@ from inference.domain.study import (
     Sender,
     Series,
     Study,
-    StudyState,
 )
+from inference.domain.study_state import StudyState
 from inference.storage.errors import NotFoundError, StorageError
-from inference.storage.tables import instance, job, quarantine, result_file, series, study
-
-STUDY_STATES = {
-    None: StudyState.STORED,
-    JobState.COLLECTING: StudyState.COLLECTING,
-    JobState.QUEUED: StudyState.WAITING,
-    JobState.LEASED: StudyState.RUNNING,
-    JobState.DONE: StudyState.DONE,
-    JobState.FAILED: StudyState.REFUSED,
-    JobState.DEAD: StudyState.FAILED,
-    JobState.SUPERSEDED: StudyState.WAITING,
-}
+from inference.storage.states import state_column
+from inference.storage.tables import instance, quarantine, result_file, series, study
 
 
 class InstanceConflictError(StorageError):
@@ -66,13 +55,16 @@ def add_instance(
     if _is_duplicate(connection, new):
         return None
     known = connection.execute(
-        select(study.c.patient_id).where(study.c.study_uid == new.study_uid)
+        select(study.c.patient_id, study.c.issuer_of_patient_id).where(
+            study.c.study_uid == new.study_uid
+        )
     ).one_or_none()
     if known is None:
         connection.execute(
             insert(study).values(
                 study_uid=new.study_uid,
                 patient_id=description.patient_id,
+                issuer_of_patient_id=description.issuer_of_patient_id,
                 patient_name=description.patient_name,
                 study_date=description.study_date,
                 accession_number=description.accession_number,
@@ -90,6 +82,8 @@ def add_instance(
             instance_uid=new.instance_uid,
             problem=f"study {new.study_uid} belongs to another patient",
         )
+    elif description.issuer_of_patient_id not in ("", known.issuer_of_patient_id):
+        _join_issuer(connection, new, known.issuer_of_patient_id, description.issuer_of_patient_id)
     connection.execute(insert(instance).values(**_instance_values(new)))
     changes: dict[str, Any] = {
         "n_instances": study.c.n_instances + 1,
@@ -105,6 +99,19 @@ def add_instance(
         .returning(study.c.n_instances, study.c.expected_instances)
     ).one()
     return StudyCount(n_instances=row.n_instances, expected_instances=row.expected_instances)
+
+
+def _join_issuer(connection: Connection, new: Instance, known: str, told: str) -> None:
+    """Record who issued the patient's number where nobody said it before; never change it."""
+    if known:
+        raise InstanceConflictError(
+            field="IssuerOfPatientID (0010,0021)",
+            instance_uid=new.instance_uid,
+            problem=f"the patient of study {new.study_uid} has a number of another issuer",
+        )
+    connection.execute(
+        update(study).where(study.c.study_uid == new.study_uid).values(issuer_of_patient_id=told)
+    )
 
 
 def is_own_result(connection: Connection, instance_uid: str) -> bool:
@@ -202,11 +209,14 @@ def list_studies(
     limit: int = 100,
     offset: int = 0,
     patient_id: str | None = None,
+    state: StudyState | None = None,
 ) -> tuple[Study, ...]:
     """Studies, the one that changed last first."""
     query = _studies().order_by(study.c.last_received_at.desc(), study.c.study_uid)
     if patient_id is not None:
         query = query.where(study.c.patient_id == patient_id)
+    if state is not None:
+        query = query.where(state_column() == state.value)
     rows = connection.execute(query.limit(limit).offset(offset)).all()
     by_study = _series_of(connection, [row.study_uid for row in rows])
     return tuple(_as_study(row, by_study) for row in rows)
@@ -308,14 +318,7 @@ def _count_in_series(connection: Connection, new: Instance, description: Descrip
 
 
 def _studies() -> Select[Any]:
-    newest_state = (
-        select(job.c.state)
-        .where(job.c.study_uid == study.c.study_uid)
-        .order_by(job.c.id.desc())
-        .limit(1)
-        .scalar_subquery()
-    )
-    return select(study, newest_state.label("job_state"))
+    return select(study)
 
 
 def _series_of(connection: Connection, study_uids: Sequence[str]) -> list[Series]:
@@ -332,6 +335,7 @@ def _as_study(row: Row[Any], all_series: Sequence[Series]) -> Study:
     return Study(
         study_uid=row.study_uid,
         patient_id=row.patient_id,
+        issuer_of_patient_id=row.issuer_of_patient_id,
         patient_name=row.patient_name,
         study_date=row.study_date,
         accession_number=row.accession_number,
@@ -341,7 +345,6 @@ def _as_study(row: Row[Any], all_series: Sequence[Series]) -> Study:
         n_instances=row.n_instances,
         expected_instances=row.expected_instances,
         version=row.version,
-        state=STUDY_STATES[None if row.job_state is None else JobState(row.job_state)],
         first_received_at=row.first_received_at,
         last_received_at=row.last_received_at,
     )

@@ -64,6 +64,7 @@ study = Table(
     metadata,
     Column("study_uid", UID, primary_key=True),
     Column("patient_id", Text, nullable=False),
+    Column("issuer_of_patient_id", Text, nullable=False, server_default=""),
     Column("patient_name", Text, nullable=False),
     Column("study_date", Text, nullable=False),
     Column("accession_number", Text, nullable=False),

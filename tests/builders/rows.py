@@ -93,7 +93,7 @@ def filed(
             model_version="1.0.0",
             weights_sha256="w",
             state=state,
-            summary={"volume_ml": 1.5},
+            summary={"volume_ml": 1.5, "status": "released"},
         ),
         files=tuple(
             ResultFile(

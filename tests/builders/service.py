@@ -160,7 +160,7 @@ def finished_study(
     while time.monotonic() < ends_s:
         answer = httpx.get(f"{service.http_url}/v1/studies/{study_uid}", headers=headers)
         body: dict[str, Any] = answer.json()
-        if answer.status_code == 200 and body["outcome"] not in {"waiting", "running"}:
+        if answer.status_code == 200 and not body["is_pending"]:
             return body
         time.sleep(0.05)
     raise AssertionError(f"study {study_uid} is not finished: {body}")

@@ -55,7 +55,9 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
         for k in range(2)
     ]
     with running_orthanc(folder / "orthanc") as pacs:
-        destination = {"name": "pacs", "kind": "stow", "url": pacs.dicomweb_url}
+        destination = {
+            "name": "pacs", "kind": "stow", "url": pacs.dicomweb_url, "research": True,
+        }  # fmt: skip
         options = {"destinations": [destination], "auth": "keys", "api_keys_file": keys_file}
         with running_service(folder, FakeEngine((200.0, 500.0)), **options) as service:
             for study in studies:
@@ -87,19 +89,32 @@ def place(page: Page, row: float, column: float, height: int, width: int) -> tup
     )
 
 
-def arrived(pacs: Orthanc, study_uid: str, *, at_least: int) -> list[dict[str, str]]:
+def arrived(pacs: Orthanc, instance_uids: set[str]) -> list[dict[str, str]]:
+    """Where these objects are, once all of them are there."""
     ends_s = time.monotonic() + 30
     found: list[dict[str, str]] = []
     while time.monotonic() < ends_s:
-        found = [row for row in pacs.instances() if row["StudyInstanceUID"] == study_uid]
-        if len(found) >= at_least:
+        found = [row for row in pacs.instances() if row["SOPInstanceUID"] in instance_uids]
+        if len(found) == len(instance_uids):
             return found
         time.sleep(0.1)
-    raise AssertionError(f"{len(found)} objects of {at_least} arrived")
+    raise AssertionError(f"{len(found)} objects of {len(instance_uids)} arrived")
+
+
+def current_objects(desk: Desk, study_uid: str) -> set[str]:
+    """SOP Instance UIDs of the study's current result."""
+    answer = httpx.get(
+        f"{desk.service.http_url}/v1/results",
+        params={"study_uid": study_uid},
+        headers={"X-API-Key": desk.key},
+    ).json()
+    (result,) = answer["items"]
+    return {file["instance_uid"] for file in result["files"] if file["instance_uid"]}
 
 
 def test_a_radiologist_corrects_and_accepts(page: Page, desk: Desk, tmp_path: Path) -> None:
     study = desk.studies[0]
+    machine = current_objects(desk, study.study_uid)
     sign_in(page, desk, f"/studies/{study.study_uid}")
     page.focus("#stage")
     for _ in range(3):
@@ -130,7 +145,10 @@ def test_a_radiologist_corrects_and_accepts(page: Page, desk: Desk, tmp_path: Pa
     page.keyboard.press("Enter")
     page.wait_for_url(f"**/studies/{desk.studies[1].study_uid}*")
 
-    rows = arrived(desk.pacs, study.study_uid, at_least=4)  # SEG and SR, machine's and person's
+    person = current_objects(desk, study.study_uid)
+    assert len(person) == len(machine) == 2  # SEG and SR
+    assert not person & machine
+    rows = arrived(desk.pacs, person)
     objects = []
     for number, row in enumerate(rows):
         content = desk.pacs.retrieve(

@@ -21,8 +21,11 @@ from inference.api.pages.review_card import review_card
 from inference.api.pages.review_words import Language
 from inference.api.routes.results import file_name
 from inference.api.routes.views import series_files, view_data
+from inference.domain.release import LateResult
 from inference.domain.result import Result, ResultState
 from inference.domain.study import Series
+from inference.domain.study_state import StudyState
+from inference.storage import late_results as late_store
 from inference.storage import results as result_store
 from inference.storage import studies as study_store
 
@@ -42,6 +45,15 @@ DOWNLOADS = (
     ("sheet", "PNG", "Contact sheet with the overlay"),
     ("result", "JSON", "All figures of this result"),
 )
+_NEEDS_WORDS = (
+    StudyState.FAILED,
+    StudyState.REFUSED,
+    StudyState.SUPERSEDED,
+    StudyState.NOT_APPLICABLE,
+)
+_WITHOUT_REASON = {
+    StudyState.SUPERSEDED: "Later images of the study came; this result was made without them.",
+}
 SHORTEST_STAGE_S = 0.005
 """Stages below it would be written 0.00 s."""
 
@@ -84,6 +96,7 @@ def study_page(
         everything = result_store.list_results(
             connection, study_uid=study_uid, current_only=False, limit=50
         )
+        late = late_store.list_tasks(connection, study_uid=study_uid)
     image_uids = {instance.series_uid for instance in instances}
     choices = choices_of(overview, [one for one in series if one.series_uid in image_uids])
     shown = _shown(choices, wanted_series, wanted_result)
@@ -96,13 +109,13 @@ def study_page(
         view["review"] = review["page"] if review and view["labels_url"] else None
     return {
         "study": _study_fields(overview, identity),
-        "is_open": overview.outcome in {"waiting", "running"},
+        "is_open": overview.standing.is_pending,
         "stamp": stamp_of(overview),
         "is_research": spec is not None
         and spec.status == "research"
         and result is not None
         and result.outcome in {ResultState.FINDING, ResultState.NO_FINDING},
-        "notes": _notes(overview, result),
+        "notes": _late_notes(late) + _notes(overview, result),
         "series_choices": [
             {
                 "series_uid": choice.series.series_uid,
@@ -151,7 +164,7 @@ def stamp_of(overview: StudyOverview) -> str:
     """Return a text that changes whenever the page would look different."""
     job = overview.job
     parts = [
-        overview.outcome,
+        overview.state.value,
         str(overview.study.n_instances),
         f"{job.state} {job.step}" if job else "",
         *(str(result.id) for result in overview.results),
@@ -188,8 +201,8 @@ def _study_fields(overview: StudyOverview, identity: Identity) -> dict[str, Any]
         "study_uid": study.study_uid,
         "title": study_title(overview),
         "patient_name": person_name(study.patient_name) if identity.sees_patient_names else "",
-        "state": overview.outcome,
-        "state_word": WORDS[overview.outcome],
+        "state": overview.state.value,
+        "state_word": WORDS[overview.state],
     }
 
 
@@ -207,21 +220,41 @@ def person_name(value: str) -> str:
     return f"{parts[0]}, {' '.join(parts[1:])}" if len(parts) > 1 else "".join(parts)
 
 
+def _late_notes(late: tuple[LateResult, ...]) -> list[dict[str, str]]:
+    """Say which results nobody has seen who signed the report."""
+    return [
+        {
+            "kind": "problem",
+            "head": "Late result.",
+            "text": f"Result {task.result_id} came after the report was signed by"
+            f" {task.signed_by} ({task.signed_at:%Y-%m-%d %H:%M} UTC); a reader has to acknowledge"
+            " it.",
+        }
+        for task in late
+    ]
+
+
 def _notes(overview: StudyOverview, result: Result | None) -> list[dict[str, str]]:
+    """Say what the state means, and every part that did not decide it: nothing is left unsaid."""
+    job, state = overview.job, overview.state
     notes: list[dict[str, str]] = []
-    job = overview.job
-    if overview.outcome == "waiting":
+    if state is StudyState.WAITING:
         text = "More images may come; the study is analysed once it is quiet."
         if job is not None and job.reason:
             text = f"The last try failed and will be repeated: {job.reason}"
         notes.append({"kind": "info", "head": "Waiting.", "text": text})
-    elif overview.outcome == "running" and job is not None:
+    elif state is StudyState.RUNNING and job is not None:
         notes.append({"kind": "info", "head": "Running.", "text": job.step or "starting"})
-    elif overview.outcome in {"refused", "not_applicable", "failed"} and overview.reason:
-        kind = "problem" if overview.outcome == "failed" else "reason"
-        notes.append({"kind": kind, "head": f"{WORDS[overview.outcome]}.", "text": overview.reason})
-    elif result is not None and result.outcome is ResultState.REFUSED:
-        notes.append({"kind": "reason", "head": "Refused.", "text": result.reason})
+    decided = overview.standing.parts[0]
+    for part in overview.standing.parts:
+        if part.state not in _NEEDS_WORDS:
+            continue
+        kind = "problem" if part.state is StudyState.FAILED else "reason"
+        text = part.reason or _WITHOUT_REASON.get(part.state, "")
+        name = f" {part.model}." if part.model and part is not decided else ""
+        notes.append({"kind": kind, "head": f"{WORDS[part.state]}.{name}", "text": text})
+    if overview.standing.is_pending and state not in (StudyState.WAITING, StudyState.RUNNING):
+        notes.append({"kind": "info", "head": "", "text": "A new analysis is on its way."})
     return notes
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any
 from urllib.parse import parse_qs, urlencode
 
 from fastapi import APIRouter, Query, Request, Response
@@ -15,7 +15,6 @@ from inference.api.errors import ApiError
 from inference.api.keys import SESSION_ABSOLUTE_S
 from inference.api.overview import (
     WORDS,
-    Outcome,
     StudyOverview,
     list_overviews,
     overview_of,
@@ -30,6 +29,8 @@ from inference.api.routes.models import ModelName, spec_of
 from inference.api.routes.reviews import MOST_REVIEWS
 from inference.api.routes.studies import note_reading
 from inference.domain.concordance import GROUPINGS, concordance
+from inference.domain.job import JobState
+from inference.domain.study_state import StudyState
 from inference.storage import reviews as review_store
 from inference.storage import studies as study_store
 
@@ -37,7 +38,7 @@ router = APIRouter(include_in_schema=False)
 ROWS_PER_PAGE = 50
 MAX_FORM_BYTES = 4096
 PageNumber = Annotated[int, Query(alias="page", ge=1, le=10_000)]
-State = Annotated[Outcome | str | None, Query(max_length=20)]
+State = Annotated[StudyState | str | None, Query(max_length=20)]
 
 
 @router.get("/", response_class=HTMLResponse)
@@ -170,22 +171,18 @@ def local_path(target: str) -> str:
     return target if is_local and target.isprintable() else "/"
 
 
-def _known(state: str | None) -> Outcome | None:
+def _known(state: str | None) -> StudyState | None:
     """Return the state of the filter; an unknown one shows everything."""
-    for outcome in get_args(Outcome):
-        if state == outcome:
-            known: Outcome = outcome
-            return known
-    return None
+    return StudyState(state) if state in set(StudyState) else None
 
 
 def _rows(
-    context: ApiContext, asker: Identity, state: Outcome | None, number: int
+    context: ApiContext, asker: Identity, state: StudyState | None, number: int
 ) -> dict[str, Any]:
     with context.database.read() as connection:
         found, has_next = list_overviews(
             connection,
-            outcome=state,
+            state=state,
             limit=ROWS_PER_PAGE,
             offset=(number - 1) * ROWS_PER_PAGE,
         )
@@ -193,8 +190,8 @@ def _rows(
         "rows": [_row(context, asker, overview) for overview in found],
         "page": number,
         "has_next": has_next,
-        "state": state or "",
-        "states": get_args(Outcome),
+        "state": state.value if state else "",
+        "states": [one.value for one in StudyState],
         "previous_url": _list_url("/", state, number - 1),
         "next_url": _list_url("/", state, number + 1),
         "fragment_url": _list_url("/fragments/studies", state, number),
@@ -209,8 +206,10 @@ def _row(context: ApiContext, asker: Identity, overview: StudyOverview) -> dict[
         "study_uid": study.study_uid,
         "title": study_title(overview),
         "patient_name": person_name(study.patient_name) if asker.sees_patient_names else "",
-        "state": overview.outcome,
-        "state_word": WORDS[overview.outcome],
+        "state": overview.state.value,
+        "state_word": WORDS[overview.state],
+        "is_running": job is not None and job.state is JobState.LEASED,
+        "is_pending": overview.standing.is_pending,
         "progress": job.progress if job else 0.0,
         "step": job.step if job else "",
         "priority": priority_word(job),
@@ -221,8 +220,11 @@ def _row(context: ApiContext, asker: Identity, overview: StudyOverview) -> dict[
     }
 
 
-def _list_url(path: str, state: Outcome | None, number: int) -> str:
-    query = {**({"state": state} if state else {}), **({"page": number} if number > 1 else {})}
+def _list_url(path: str, state: StudyState | None, number: int) -> str:
+    query = {
+        **({"state": state.value} if state else {}),
+        **({"page": number} if number > 1 else {}),
+    }
     return f"{path}?{urlencode(query)}" if query else path
 
 

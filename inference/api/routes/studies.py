@@ -8,10 +8,11 @@ from fastapi import APIRouter, Query, Request
 
 from inference.api.access import Identity
 from inference.api.deps import ApiContext, Asker, Context, Limit, Offset, Uid
-from inference.api.overview import Outcome, StudyOverview, list_overviews, overview_of
+from inference.api.overview import StudyOverview, list_overviews, overview_of
 from inference.api.schemas import (
     JobOut,
     PageOut,
+    PartOut,
     PriorityName,
     ResultOut,
     SeriesOut,
@@ -21,6 +22,7 @@ from inference.api.schemas import (
 )
 from inference.api.uploads import UploadOptions, take_upload
 from inference.domain.job import Priority
+from inference.domain.study_state import StudyState
 from inference.storage import audit
 from inference.storage import studies as study_store
 
@@ -31,17 +33,17 @@ router = APIRouter(prefix="/v1/studies", tags=["studies"])
 def list_studies(
     context: Context,
     asker: Asker,
-    state: Annotated[Outcome | None, Query(description="only studies in this state")] = None,
+    state: Annotated[StudyState | None, Query(description="only studies in this state")] = None,
     limit: Limit = 50,
     offset: Offset = 0,
 ) -> PageOut[StudyOut]:
     """Return a page of studies."""
     with context.database.read() as connection:
-        page, has_next = list_overviews(connection, outcome=state, limit=limit, offset=offset)
+        page, has_next = list_overviews(connection, state=state, limit=limit, offset=offset)
     next_url = None
     if has_next:
         next_url = f"/v1/studies?limit={limit}&offset={offset + limit}"
-        next_url += f"&state={state}" if state else ""
+        next_url += f"&state={state.value}" if state else ""
     return PageOut(
         items=[StudyOut.model_validate(study_fields(one, asker)) for one in page], next=next_url
     )
@@ -129,9 +131,11 @@ def study_fields(overview: StudyOverview, asker: Identity) -> dict[str, object]:
         "n_instances": study.n_instances,
         "expected_instances": study.expected_instances,
         "version": study.version,
-        "state": study.state,
-        "outcome": overview.outcome,
+        "state": overview.state,
+        "outcome": overview.state,
         "reason": overview.reason,
+        "is_pending": overview.standing.is_pending,
+        "parts": [PartOut.of(part) for part in overview.standing.parts],
         "first_received_at": study.first_received_at,
         "last_received_at": study.last_received_at,
     }

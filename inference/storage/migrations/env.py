@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from alembic import context
 
-from inference.storage import review_tables  # noqa: F401 - its tables join the metadata
 from inference.storage.tables import metadata
 
 context.configure(

@@ -25,7 +25,7 @@ def box_ml(box: tuple[slice, slice, slice]) -> float:
 
 def test_a_study_says_where_it_stands_and_what_was_found(running: Running) -> None:
     study = running.analysed
-    assert (study["outcome"], study["state"], study["n_instances"]) == ("finding", "done", 14)
+    assert (study["state"], study["is_pending"], study["n_instances"]) == ("finding", False, 14)
     assert [one["modality"] for one in study["series"]] == ["CT"]
     volumes = {one["name"]: one["volume_ml"] for one in study["results"][0]["segments"]}
     # Counted by hand from the boxes' sides; volumes are exact but for floating point.

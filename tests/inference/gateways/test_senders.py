@@ -209,6 +209,7 @@ class _Processor:
             ResultDraft(
                 key=study.input_hash, series_uid="1.2", model="m", model_version="1",
                 weights_sha256="", state=ResultState.FINDING, files=files,
+                summary={"status": "released"},
             ),
         )  # fmt: skip
 

@@ -96,7 +96,7 @@ class CountingProcessor:
                 weights_sha256="",
                 state=ResultState.FINDING,
                 files={"result": file},
-                summary={"n_instances": len(study.instance_paths)},
+                summary={"n_instances": len(study.instance_paths), "status": "released"},
             ),
         )
 

@@ -13,6 +13,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, Imp
 
 from inference.domain.job import JobState, Priority
 from inference.domain.study import Sender
+from inference.domain.study_state import StudyState
 from inference.jobs.errors import (
     ConflictError,
     DamagedFileError,
@@ -28,6 +29,7 @@ from inference.storage import audit, jobs, studies
 from inference.storage.database import Database
 from inference.storage.errors import StorageFullError
 from inference.storage.objects import Disk, ObjectStore, file_sha256
+from inference.storage.states import state_of
 from tests.builders.clock import SetClock
 from tests.builders.instances import CT_IMAGE, ct_dataset, ct_file, study_uid
 
@@ -263,7 +265,7 @@ def test_a_segmentation_is_kept_and_starts_nothing(
     receipt = intake.receive([ct_file(SOPClassUID=SEGMENTATION)], sender=sender)
     assert receipt.job_id is None
     with database.read() as connection:
-        assert studies.get_study(connection, receipt.study_uid).state.value == "stored"
+        assert state_of(connection, receipt.study_uid) is StudyState.NOT_APPLICABLE
 
 
 def test_the_size_cap_stops_the_stream(

@@ -25,13 +25,15 @@ from inference.domain.result import (
     ResultDraft,
     ResultState,
 )
-from inference.domain.study import Sender, StudyInput, StudyState
+from inference.domain.study import Sender, StudyInput
+from inference.domain.study_state import StudyState
 from inference.jobs.intake import Intake
 from inference.jobs.worker import Worker
-from inference.storage import audit, deliveries, jobs, results, studies
+from inference.storage import audit, deliveries, jobs, results
 from inference.storage.database import Database
 from inference.storage.errors import StorageFullError
 from inference.storage.objects import ObjectStore
+from inference.storage.states import state_of
 from tests.builders.clock import SetClock
 from tests.builders.instances import ct_file, series_uid, study_uid
 from tests.inference.jobs.conftest import CountingProcessor
@@ -91,12 +93,15 @@ def test_a_study_becomes_a_current_result_with_its_file(
     assert all(path.is_file() for path in study.instance_paths)
     (result,) = current(database)
     assert result.state is ResultState.FINDING
-    assert objects.path(result.files[0].sha256).read_text() == '{"n_instances": 3}'
+    assert (
+        objects.path(result.files[0].sha256).read_text()
+        == '{"n_instances": 3, "status": "released"}'
+    )
     assert result.files[0].media_type == "application/json"
     job = only_job(database)
     assert (job.state, job.progress, job.input_hash) == (JobState.DONE, 1.0, study.input_hash)
     with database.read() as connection:
-        assert studies.get_study(connection, study_uid(1)).state is StudyState.DONE
+        assert state_of(connection, study_uid(1)) is StudyState.FINDING
         assert audit.events(connection)[-1].action == "job.finished"
     assert list(objects.tmp.iterdir()) == []
 
@@ -124,7 +129,7 @@ def test_a_late_slice_makes_a_new_version_that_supersedes_the_first(
     send(intake, sender, clock, 3)
     worker.run_once()
     (second,) = current(database)
-    assert (second.study_version, second.summary) == (2, {"n_instances": 3})
+    assert (second.study_version, second.summary) == (2, {"n_instances": 3, "status": "released"})
     with database.read() as connection:
         old = results.get_result(connection, first.id)
     assert (old.state, old.superseded_by) == (ResultState.SUPERSEDED, second.id)
@@ -148,7 +153,7 @@ def test_a_slice_that_comes_while_the_job_runs_ends_that_job_without_a_result(
     clock.advance(5)
     worker.run_once()
     (result,) = current(database)
-    assert result.summary == {"n_instances": 2}
+    assert result.summary == {"n_instances": 2, "status": "released"}
     with database.read() as connection:
         assert [job.state for job in jobs.list_jobs(connection)] == [
             JobState.DONE, JobState.SUPERSEDED,
@@ -315,6 +320,7 @@ def test_a_result_with_dicom_files_goes_to_the_outbox_and_does_not_come_back_as_
                 ResultDraft(
                     key=study.input_hash, series_uid=series_uid(1), model="m", model_version="1",
                     weights_sha256="w", state=ResultState.FINDING, files=files,
+                    summary={"status": "released"},
                 ),
             )  # fmt: skip
 

@@ -5,11 +5,13 @@ import threading
 import pytest
 
 from inference.domain.job import JobState, Priority, RetryPolicy
-from inference.domain.study import StudyState, input_set_hash
+from inference.domain.study import input_set_hash
+from inference.domain.study_state import StudyState
 from inference.storage import jobs, studies
 from inference.storage.database import Database
 from inference.storage.errors import LeaseLostError, NotFoundError
 from inference.storage.jobs import NotRequeueableError
+from inference.storage.states import state_of
 from tests.builders.clock import SetClock
 from tests.builders.instances import instance_uid, study_uid
 from tests.builders.rows import instance, receive
@@ -189,7 +191,7 @@ def test_failures_wait_longer_each_time_and_then_the_job_is_dead(
             connection, job_id, owner="a", now=clock.now(), policy=POLICY,
             reason_code="inference", reason="the network said no",
         )  # fmt: skip
-        state = studies.get_study(connection, study_uid(1)).state
+        state = state_of(connection, study_uid(1))
     assert (ended.state, ended.tries, ended.reason_code) == (JobState.DEAD, 3, "inference")
     assert state is StudyState.FAILED
     with database.write() as connection:

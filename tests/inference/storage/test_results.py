@@ -129,5 +129,5 @@ def test_files_and_summary_come_back(database: Database, clock: SetClock) -> Non
             results.get_result(connection, 10**6)
         assert results.count_by_state(connection)[ResultState.FINDING] == 1
     assert found.files == one.files
-    assert found.summary == {"volume_ml": 1.5}
+    assert found.summary == {"volume_ml": 1.5, "status": "released"}
     assert found.created_at == clock.now()
