@@ -16,6 +16,7 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,8 +37,12 @@ from tests.builders.large_ct import write_large_ct
 from tests.builders.service import FakeEngine, finished_study, running_service, two_boxes_table
 
 N_SEGMENTS = 104
-WITHOUT_WEBGL = ["--disable-gpu", "--disable-webgl", "--disable-webgl2"]
-WITH_WEBGL = ["--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
+N_SLICES_SHOWN = 30
+"""The slice whose colours are checked: boxes are there at every size that is built."""
+DRAWINGS = {
+    "without WebGL": ("--disable-gpu", "--disable-webgl", "--disable-webgl2"),
+    "with WebGL": ("--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"),
+}
 COMMON = ["--no-sandbox", "--disable-dev-shm-usage", "--no-first-run"]
 OPENED_JS = """() => Object.fromEntries(
   ['page-script', 'first-overlay', 'all-labels'].map(
@@ -124,7 +129,9 @@ def main() -> None:
         options.write.write_text(json.dumps(entries))
 
 
-def run(folder: Path, case: Case) -> list[dict[str, Any]]:
+def run(
+    folder: Path, case: Case, *, drawings: Sequence[str] = tuple(DRAWINGS)
+) -> list[dict[str, Any]]:
     """Measure every way of opening the page."""
     write_model(folder / "model_repo")
     study_uid = ""
@@ -132,12 +139,12 @@ def run(folder: Path, case: Case) -> list[dict[str, Any]]:
     with running_service(folder, ManyBoxes(()), quiet_period_s=1.0) as service:
         study_uid = send(service, folder / "slices", case)
         finished_study(service, study_uid, timeout_s=300)
-    for name, flags in (("without WebGL", WITHOUT_WEBGL), ("with WebGL", WITH_WEBGL)):
+    for name in drawings:
         # A fresh service holds nothing of the study in memory.
         with running_service(folder, ManyBoxes(())) as service:
             finished_study(service, study_uid)
             url = f"{service.http_url}/studies/{study_uid}"
-            entries.append(measure(url, flags, name, case))
+            entries.append(measure(url, name, case))
     return entries
 
 
@@ -160,13 +167,15 @@ def send(service: Service, folder: Path, case: Case) -> str:
     return who.study_uid
 
 
-def measure(url: str, flags: list[str], name: str, case: Case) -> dict[str, Any]:
+def measure(url: str, name: str, case: Case) -> dict[str, Any]:
     """Open twice, check the picture, scroll, and read the memory of the page's process."""
     chromium = shutil.which("chromium")
     if chromium is None:
         raise FileNotFoundError("the Debian package chromium is missing")
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=[*COMMON, *flags])
+        browser = playwright.chromium.launch(
+            executable_path=chromium, args=[*COMMON, *DRAWINGS[name]]
+        )
         context = browser.new_context(viewport={"width": 1400, "height": 950})
         page = context.new_page()
         page.goto("about:blank")
@@ -218,8 +227,9 @@ def check(page: Page) -> None:
     page.click("[data-plane=axial]")
     page.fill("#slice", "0")
     page.wait_for_selector('#stage[data-shown="axial/0"]')
-    page.fill("#slice", "30")
-    page.wait_for_selector('#stage[data-shown="axial/30"]')
+    middle = str(N_SLICES_SHOWN)
+    page.fill("#slice", middle)
+    page.wait_for_selector(f'#stage[data-shown="axial/{middle}"]')
     time.sleep(0.3)
     found = np.asarray(
         Image.open(io.BytesIO(page.locator("#stage").screenshot())).convert("RGB")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -16,11 +16,14 @@ from numpy.typing import NDArray
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 
+from dicom_io.diameters import Diameters
 from dicom_io.labelled import LabelledVolume
 from dicom_io.nifti import write_nifti
+from dicom_io.result_errors import ResultInputError
 from dicom_io.results import Algorithm, ResultIdentity, Segment
 from dicom_io.reviewed import AlgorithmType, Reader, mark_corrected, verify_report
 from dicom_io.segmentation import segment_numbers
+from dicom_io.suv import in_suvbw
 from dicom_io.volume import Volume
 from inference.domain.encoding import Encoding, planned
 from inference.domain.result import Result, ResultDraft, ResultState
@@ -32,6 +35,7 @@ from inference.domain.review import (
     effort_of,
 )
 from inference.jobs.encode import ResultWriter
+from inference.jobs.time_points import longest_axes, structure_name
 from inference.pipeline.measure import measure
 from inference.pipeline.preprocess import to_canonical
 from inference.pipeline.screen import acquired_plane, cut
@@ -203,8 +207,18 @@ def correction_draft(
     """
     segments = segments_of(result, spec)
     key, revision = next_key(result)
-    identity = ResultIdentity(key=key.partition("/r")[0], created_at=at, revision=revision)
+    # Results of before tracking UIDs outlived a study have one of their own for each segment.
+    is_tracked = "acquisition" in result.summary
+    identity = ResultIdentity(
+        key=key.partition("/r")[0],
+        created_at=at,
+        revision=revision,
+        structure=structure_name(volume, result.model) if is_tracked else "",
+    )
     measurements = measure(volume, labels, segments)
+    if volume.modality == "PT":
+        with suppress(ResultInputError):  # without a dose the activity stands, under its own unit
+            measurements = in_suvbw(volume, measurements)
     found = LabelledVolume(
         volume=volume, labels=labels, segments=segments, measurements=measurements
     )
@@ -242,7 +256,7 @@ def correction_draft(
     write_nifti(files["labels"], labels, volume.affine_lps)
     files["sheet"] = out / "sheet.png"
     write_contact_sheet(files["sheet"], volume, labels, measurements, spec)
-    summary = _summary(result, key, segments, found, change, reader)
+    summary = _summary(result, key, identity, found, change, reader)
     files["result"] = out / "result.json"
     files["result"].write_text(json.dumps(summary, indent=2) + "\n")
     return ResultDraft(
@@ -260,13 +274,14 @@ def correction_draft(
 def _summary(
     result: Result,
     key: str,
-    segments: tuple[Segment, ...],
+    identity: ResultIdentity,
     found: LabelledVolume,
     change: Change,
     reader: Reader,
 ) -> dict[str, Any]:
     """Return the machine's figures with the person's in their place."""
-    names = {segment.label: segment.name for segment in segments}
+    names = {segment.label: segment.name for segment in found.segments}
+    axes = longest_axes(found.volume, found.labels, [one.label for one in found.measurements])
     kept = {
         name: value
         for name, value in result.summary.items()
@@ -285,6 +300,8 @@ def _summary(
                 "mean": one.mean,
                 "sd": one.sd,
                 "unit": one.unit,
+                "tracking_uid": identity.tracking_uid(one.label),
+                **_axes(axes.get(one.label)),
             }
             for one in found.measurements
         ],
@@ -294,3 +311,9 @@ def _summary(
             "changed_ml": change.changed_ml,
         },
     }
+
+
+def _axes(found: Diameters | None) -> dict[str, float]:
+    if found is None:
+        return {}
+    return {"long_axis_mm": found.long_axis_mm, "short_axis_mm": found.short_axis_mm}

@@ -358,7 +358,7 @@ class ReviewDesk:
             review,
             result_id=result_id,
             series_uid=result.series_uid,
-            key=training_set.patient_key(connection, patient, "", now=now),
+            key=training_set.patient_key(connection, patient, study.issuer_of_patient_id, now=now),
             effort=effort,
             dice={names.get(label, str(label)): value for label, value in dice.items()},
             labels_sha256=labels_sha256,

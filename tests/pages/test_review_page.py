@@ -237,3 +237,32 @@ def test_the_page_fits_light_dark_and_small_screens(
     assert page.evaluate("document.documentElement.scrollWidth") <= size[0]
     assert page.get_attribute("#review", "lang") == ("zh" if name == "dark" else "en")
     context.close()
+
+
+def test_the_prior_stands_beside_and_scrolls_along(page: Page, desk: Desk) -> None:
+    earlier, later = (
+        two_boxes_study(identity=Identity(patient_id="P-prior", patient_name="Test^Prior"))
+        for _ in range(2)
+    )
+    for instance in earlier.instances:
+        instance.StudyDate = "20250301"
+    for study in (earlier, later):
+        httpx.post(
+            f"{desk.service.http_url}/v1/studies",
+            content=study.zipped(),
+            headers={"Content-Type": "application/zip", "X-API-Key": desk.key},
+            timeout=60,
+        ).raise_for_status()
+        finished_study(desk.service, study.study_uid, key=desk.key)
+    sign_in(page, desk, f"/studies/{later.study_uid}")
+    page.focus("#stage")
+    page.keyboard.press("v")
+    page.wait_for_selector("#prior-stage[data-shown]")
+    assert "Prior 2025-03-01" in page.inner_text("#prior-stage")
+    current = page.get_attribute("#stage", "data-shown")
+    page.wait_for_selector(f'#prior-stage[data-shown="{current}"]')
+    page.keyboard.press("ArrowDown")
+    plane, index = (current or "").split("/")
+    page.wait_for_selector(f'#prior-stage[data-shown="{plane}/{int(index) + 1}"]')
+    page.keyboard.press("v")
+    assert not page.is_visible("#prior-stage")

@@ -26,6 +26,7 @@ from inference.domain.result import Result, ResultState
 from inference.domain.study import Series
 from inference.domain.study_state import StudyState
 from inference.storage import late_results as late_store
+from inference.storage import priors
 from inference.storage import results as result_store
 from inference.storage import studies as study_store
 
@@ -106,6 +107,7 @@ def study_page(
     review = review_card(context, identity, result, language) if result else None
     if view is not None and shown is not None:
         view["series_title"] = shown.title
+        view["prior"] = _prior(context, result)
         view["review"] = review["page"] if review and view["labels_url"] else None
     return {
         "study": _study_fields(overview, identity),
@@ -193,6 +195,21 @@ def _view(
         return view_data(context, files, shown.result), ""
     except ApiError as error:
         return None, f"The slices cannot be drawn: {error.detail}"
+
+
+def _prior(context: ApiContext, result: Result | None) -> dict[str, str] | None:
+    """Return where the newest earlier result of the patient and model can be fetched from."""
+    if result is None:
+        return None
+    with context.database.read() as connection:
+        found = priors.priors_of(connection, result.id)
+    if not found:
+        return None
+    date = found[0].study_date
+    return {
+        "url": f"/v1/views/results/{found[0].result_id}",
+        "title": f"{date[:4]}-{date[4:6]}-{date[6:8]}",
+    }
 
 
 def _study_fields(overview: StudyOverview, identity: Identity) -> dict[str, Any]:

@@ -31,6 +31,7 @@ _VIEWERS = frozenset({Role.READER, Role.REVIEWER, Role.CLINICIAN, Role.SURGEON})
 PERMISSIONS: Permissions = {
     ("GET", "/v1/views/{study_uid}/{series_uid}/{plane}/{index}.png"): _VIEWERS,
     ("GET", "/v1/views/{study_uid}/{series_uid}/{plane}/values"): _VIEWERS,
+    ("GET", "/v1/views/results/{result_id}"): _VIEWERS,
     ("GET", "/v1/views/results/{result_id}/labels"): _VIEWERS,
     ("GET", "/v1/views/results/{result_id}/labels/{plane}/{index}"): _VIEWERS,
     ("POST", "/v1/views/interpolation"): frozenset({Role.READER, Role.REVIEWER}),
@@ -112,6 +113,14 @@ def get_values(
 def get_all_labels(context: Context, result_id: RowId) -> Response:
     """Return one label per voxel: slices to the head, rows to the back, columns to the left."""
     return _gzipped(labels_of(context, result_id).whole_gzipped())
+
+
+@router.get("/results/{result_id}", summary="What a screen needs to show a result")
+def get_view(context: Context, result_id: RowId) -> dict[str, Any]:
+    """Return planes, windows, segments with their colours, and where slices and labels are."""
+    with context.database.read() as connection:
+        result = result_store.get_result(connection, result_id)
+    return view_data(context, series_files(context, result.study_uid, result.series_uid), result)
 
 
 @router.post(

@@ -1,5 +1,6 @@
 // The study page: holds the state, and keeps controls, captions and picture in step with it.
 import { drawPresence, paletteOf } from "/static/overlay.js";
+import { Prior } from "/static/prior.js";
 import { Reviewing } from "/static/review.js";
 import { Segments } from "/static/segments.js";
 import { SliceSource } from "/static/slices.js";
@@ -12,6 +13,7 @@ const planes = Object.fromEntries(view.planes.map((plane) => [plane.plane, plane
 const state = {
   plane: planes[view.first_plane],
   index: { ...view.first_index },
+  first: { ...view.first_index },
   window: { center: view.presets[0].center, width: view.presets[0].width },
   isOverlayOn: true,
   isOutline: false,
@@ -21,6 +23,7 @@ const state = {
 };
 const source = new SliceSource(view);
 const viewer = new SliceViewer(byId("stage"), byId("canvas"), source, change);
+const prior = view.prior ? new Prior(view.prior, state, change) : null;
 const segments = new Segments(view, state, { goTo, redraw });
 const READ_AHEAD_MS = 1500;
 let direction = 1;
@@ -64,6 +67,7 @@ function refresh() {
   for (const button of document.querySelectorAll("[data-style]")) button.setAttribute("aria-pressed", String((button.dataset.style === "outline") === state.isOutline));
   if (byId("overlay")) byId("overlay").checked = state.isOverlayOn;
   drawPresence(byId("presence"), view.segments, state.plane.plane, state.plane.n_slices, index, state.hidden);
+  prior?.follow();
   return shown;
 }
 
@@ -144,6 +148,7 @@ async function copyText() {
   }
 }
 byId("copy")?.addEventListener("click", copyText);
+byId("prior")?.addEventListener("click", () => prior.toggle());
 byId("help")?.addEventListener("click", () => byId("help-dialog").showModal());
 
 const zoom = (factor) => viewer.zoomAt(factor, byId("stage").clientWidth / 2, byId("stage").clientHeight / 2);
@@ -165,6 +170,7 @@ const KEYS = {
   2: () => showPlane("coronal"),
   3: () => showPlane("sagittal"),
   w: nextWindow,
+  v: () => prior?.toggle(),
   n: () => segments.step(1),
   p: () => segments.step(-1),
   h: () => segments.show(segments.active, state.hidden.has(segments.active)),

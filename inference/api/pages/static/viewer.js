@@ -45,7 +45,7 @@ export class SliceViewer {
   }
 
   say(text) {
-    const message = document.getElementById("stage-message");
+    const message = this.stage.querySelector(".stage-message");
     message.textContent = text;
     message.hidden = !text;
   }
