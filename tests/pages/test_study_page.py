@@ -328,3 +328,30 @@ def test_one_key_copies_the_findings(page: Page, shown: Shown) -> None:
     assert "measured by AI, to be confirmed" in text
     page.keyboard.press("?")
     assert page.is_visible("#help-dialog")
+
+
+def test_a_click_moves_the_point_of_all_three_planes(page: Page, shown: Shown) -> None:
+    open_study(page, shown)
+    page.wait_for_selector('#stage[data-labels="all"]')
+    go_to(page, "axial", BOTH_SLICE)
+    page.focus("#stage")
+    page.keyboard.press("m")
+    page.wait_for_selector(".other-plane[data-shown]")
+    box = json.loads(page.locator("#stage").get_attribute("data-box") or "")
+    row, column = 8, 19  # inside the left box
+    page.locator("#stage").click(
+        position={
+            "x": box["left"] + (column + 0.5) / N_COLUMNS * box["width"],
+            "y": box["top"] + (row + 0.5) / N_ROWS * box["height"],
+        }
+    )
+    page.wait_for_selector(f'.other-plane[data-shown="coronal/{row}"]')
+    page.wait_for_selector(f'.other-plane[data-shown="sagittal/{column}"]')
+    # The box is in the middle of both other planes, in its colour.
+    page.fill("#opacity", "100")
+    set_window(page, 5000, 100)
+    page.wait_for_timeout(200)
+    for number in (0, 1):
+        stage = page.locator(".other-plane").nth(number)
+        pixels = np.asarray(Image.open(io.BytesIO(stage.screenshot())).convert("RGB"))
+        assert (np.abs(pixels.astype(int) - LEFT_COLOR).max(axis=2) < 3).sum() > 50

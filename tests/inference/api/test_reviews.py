@@ -115,20 +115,6 @@ def test_a_corrected_slice_becomes_a_new_segmentation_in_its_place(
     assert 0.9 < row["dice"]["Left box"] < 1.0
 
 
-def test_an_analysis_repeated_does_not_push_the_correction_aside(
-    service: Service, client: httpx.Client
-) -> None:
-    study_uid, result_id = analysed(service, "P-repeat")
-    labels = labels_slice(client, result_id, BOTH, (N_ROWS, N_COLUMNS))
-    labels[0, 0] = 2
-    draw(client, result_id, {BOTH: labels})
-    new_id = decide(client, result_id).json()["new_result_id"]
-    study = finished_study(service, study_uid)
-    again = client.post(f"/v1/jobs/{study['job']['id']}/requeue")
-    assert again.status_code in {200, 202, 404, 405, 409}
-    assert finished_study(service, study_uid)["results"][0]["id"] == new_id
-
-
 def test_of_many_decisions_at_once_one_wins(service: Service, client: httpx.Client) -> None:
     _, result_id = analysed(service, "P-race")
     shown = shown_of(client, result_id)

@@ -6,6 +6,7 @@ from collections import Counter
 
 import pytest
 
+from inference.domain.result import ReusedResult
 from inference.domain.review import (
     AlreadyDecidedError,
     Decision,
@@ -15,7 +16,7 @@ from inference.domain.review import (
     Shown,
     SplitRole,
 )
-from inference.storage import results, review_drafts, reviews, training_set
+from inference.storage import jobs, results, review_drafts, reviews, training_set
 from inference.storage.database import Database
 from tests.builders.clock import SetClock
 from tests.builders.rows import filed, receive
@@ -27,8 +28,6 @@ def decided(database: Database, clock: SetClock, study: int) -> tuple[int, Revie
     """A study with one result, accepted."""
     with database.write() as connection:
         job_id = receive(connection, clock.now(), study=study)
-        from inference.storage import jobs
-
         job = jobs.get_job(connection, job_id)
         stored = results.store(connection, job, filed=[filed(f"key-{study}")], now=clock.now())
         result = results.get_result(connection, stored.new[0])
@@ -116,3 +115,25 @@ def test_a_draft_is_each_persons_own_and_replaced_slice_by_slice(
         assert review_drafts.load(connection, result_id, "weber") == {4: b"new", 9: b"more"}
         assert review_drafts.discard(connection, result_id, "weber") == 2
         assert review_drafts.load(connection, result_id, "ito") == {4: b"other"}
+
+
+def test_an_analysis_repeated_does_not_push_a_correction_aside(
+    database: Database, clock: SetClock
+) -> None:
+    with database.write() as connection:
+        job = jobs.get_job(connection, receive(connection, clock.now()))
+        stored = results.store(connection, job, filed=[filed("machine")], now=clock.now())
+        machine = results.get_result(connection, stored.new[0])
+        new_id = results.store_correction(connection, machine, filed("machine/r2"), now=clock.now())
+        reviews.record(
+            connection, machine, decision=Decision.CORRECT, person="dr.weber", shown=SHOWN,
+            scanner=Scanner(), new_result_id=new_id, now=clock.now(),
+        )  # fmt: skip
+        again = results.store(
+            connection, job, filed=[], reused=[ReusedResult(key="machine")], now=clock.now()
+        )
+        (current,) = results.list_results(connection)
+        assert (current.id, again.kept) == (new_id, (new_id,))
+        assert results.get_result(connection, machine.id).superseded_by == new_id
+        assert reviews.review_behind(connection, new_id) is not None
+        assert reviews.next_undecided(connection) is None

@@ -1,6 +1,6 @@
 // Keeps the changed slices of a correction on the server, so that a reload or a crash loses nothing.
 const WAIT_MS = 700;
-const MOST_SLICES = 64; // in one request
+const MOST_SLICES = 32; // in one request
 
 export async function packed(bytes) {
   const stream = new Blob([bytes]).stream().pipeThrough(new CompressionStream("deflate"));

@@ -1,5 +1,6 @@
 // The study page: holds the state, and keeps controls, captions and picture in step with it.
 import { drawPresence, paletteOf } from "/static/overlay.js";
+import { OtherPlanes } from "/static/planes.js";
 import { Prior } from "/static/prior.js";
 import { Reviewing } from "/static/review.js";
 import { Segments } from "/static/segments.js";
@@ -24,6 +25,7 @@ const state = {
 const source = new SliceSource(view);
 const viewer = new SliceViewer(byId("stage"), byId("canvas"), source, change);
 const prior = view.prior ? new Prior(view.prior, state, change) : null;
+const others = new OtherPlanes(viewer, source, state, planes, { change, refresh });
 const segments = new Segments(view, state, { goTo, redraw });
 const READ_AHEAD_MS = 1500;
 let direction = 1;
@@ -68,6 +70,7 @@ function refresh() {
   if (byId("overlay")) byId("overlay").checked = state.isOverlayOn;
   drawPresence(byId("presence"), view.segments, state.plane.plane, state.plane.n_slices, index, state.hidden);
   prior?.follow();
+  others.follow();
   return shown;
 }
 
@@ -120,7 +123,7 @@ for (const id of ["center", "width"]) {
   });
 }
 byId("overlay")?.addEventListener("change", (event) => { state.isOverlayOn = event.target.checked; redraw(); });
-byId("opacity")?.addEventListener("input", (event) => { state.opacity = Number(event.target.value) / 100; viewer.draw(); });
+byId("opacity")?.addEventListener("input", (event) => { state.opacity = Number(event.target.value) / 100; redraw(); });
 for (const button of document.querySelectorAll("[data-style]")) {
   button.addEventListener("click", () => { state.isOutline = button.dataset.style === "outline"; redraw(); });
 }
@@ -148,6 +151,7 @@ async function copyText() {
   }
 }
 byId("copy")?.addEventListener("click", copyText);
+byId("three-planes").addEventListener("click", () => others.toggle());
 byId("prior")?.addEventListener("click", () => prior.toggle());
 byId("help")?.addEventListener("click", () => byId("help-dialog").showModal());
 
@@ -170,6 +174,7 @@ const KEYS = {
   2: () => showPlane("coronal"),
   3: () => showPlane("sagittal"),
   w: nextWindow,
+  m: () => others.toggle(),
   v: () => prior?.toggle(),
   n: () => segments.step(1),
   p: () => segments.step(-1),

@@ -17,6 +17,9 @@ export class SliceViewer {
     this.overlayCanvas = document.createElement("canvas");
     this.pictureCanvas = document.createElement("canvas");
     this.table = { key: "", grey: null };
+    this.also = [];         // other viewers of the same labels
+    this.decorate = null;   // draws over the picture
+    this.wasDragged = false;
     this.tool = null;       // what takes over drags while a correction is drawn
     this.request = 0;
     this.listen();
@@ -90,6 +93,7 @@ export class SliceViewer {
       context.globalAlpha = 1;
     }
     this.tool?.draw(context, box, shown);
+    this.decorate?.(context, box, shown);
     this.stage.dataset.shown = `${shown.plane.plane}/${shown.index}`;
     this.stage.dataset.box = JSON.stringify(box);
     this.stage.dataset.drawn = String(Number(this.stage.dataset.drawn || 0) + 1);
@@ -111,6 +115,7 @@ export class SliceViewer {
 
   /** Labels were edited: cut the shown slice anew and draw. */
   relabel() {
+    this.also.forEach((other) => other.relabel());
     if (!this.shown || !this.source.volume) return;
     this.shown.labels = this.source.volume.cut(this.shown.plane.plane, this.shown.index);
     this.draw();
@@ -165,6 +170,7 @@ export class SliceViewer {
     let drag = null;
     stage.addEventListener("pointerdown", (event) => {
       if (event.button > 1) return;
+      this.wasDragged = false;
       const isMove = event.shiftKey || event.button === 1;
       if (this.tool && !isMove && event.button === 0) {
         const rect = stage.getBoundingClientRect();
@@ -190,6 +196,7 @@ export class SliceViewer {
       const [dx, dy] = [event.clientX - drag.x, event.clientY - drag.y];
       if (!drag.far && Math.hypot(dx, dy) < DRAG_START_PX) return;
       drag.far = true;
+      this.wasDragged = true;
       if (drag.kind === "move") {
         this.shift = [drag.shift[0] + dx, drag.shift[1] + dy];
         this.draw();
