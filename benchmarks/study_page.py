@@ -71,22 +71,27 @@ class Case:
     slices: int = 300
     size: int = 512
     n_scrolled: int = 120
+    n_segments: int = N_SEGMENTS
 
 
 class ManyBoxes(FakeEngine):
-    """Labels `N_SEGMENTS` boxes, each of its own place."""
+    """Labels boxes, each of its own place, whatever the volume shows."""
+
+    def __init__(self, n_segments: int) -> None:
+        super().__init__(())
+        self._n_segments = n_segments
 
     def predict(self, model: str, volume: Volume, **options: Any) -> Prediction:
-        """Return the boxes, whatever the volume shows."""
+        """Return the boxes."""
         made = FakePredictor.predict(self, model, volume, **options)
-        return Prediction(labels=boxes(volume.array.shape), report=made.report)
+        return Prediction(labels=boxes(volume.array.shape, self._n_segments), report=made.report)
 
 
-def boxes(shape: tuple[int, ...]) -> NDArray[np.uint8]:
-    """Boxes in a 4 x 4 x 7 lattice: label 1 is the lowest, foremost, right-most."""
+def boxes(shape: tuple[int, ...], n_segments: int = N_SEGMENTS) -> NDArray[np.uint8]:
+    """Return boxes in a 4 x 4 x 7 lattice: label 1 is the lowest, foremost, right-most."""
     labels = np.zeros(shape, np.uint8)
     steps = [size // count for size, count in zip(shape, (7, 4, 4), strict=True)]
-    for number in range(N_SEGMENTS):
+    for number in range(n_segments):
         place = np.unravel_index(number, (7, 4, 4))
         box = tuple(
             slice(int(at) * step + step // 8, int(at) * step + step - step // 8)
@@ -101,13 +106,13 @@ def color(number: int) -> tuple[int, int, int]:
     return 40 + 2 * number % 200, 255 - number * 2, (number * 53) % 256
 
 
-def write_model(repo: Path) -> None:
-    """Write the model folder that names the 104 boxes."""
+def write_model(repo: Path, n_segments: int) -> None:
+    """Write the model folder that names the boxes."""
     table = two_boxes_table()
     first = table["labels"][0]
     table["labels"] = [
         {**first, "value": k + 1, "name": f"Box {k + 1}", "color_rgb": list(color(k))}
-        for k in range(N_SEGMENTS)
+        for k in range(n_segments)
     ]
     folder = repo / table["name"]
     folder.mkdir(parents=True)
@@ -133,15 +138,15 @@ def run(
     folder: Path, case: Case, *, drawings: Sequence[str] = tuple(DRAWINGS)
 ) -> list[dict[str, Any]]:
     """Measure every way of opening the page."""
-    write_model(folder / "model_repo")
+    write_model(folder / "model_repo", case.n_segments)
     study_uid = ""
     entries = []
-    with running_service(folder, ManyBoxes(()), quiet_period_s=1.0) as service:
+    with running_service(folder, ManyBoxes(case.n_segments), quiet_period_s=1.0) as service:
         study_uid = send(service, folder / "slices", case)
         finished_study(service, study_uid, timeout_s=300)
     for name in drawings:
         # A fresh service holds nothing of the study in memory.
-        with running_service(folder, ManyBoxes(())) as service:
+        with running_service(folder, ManyBoxes(case.n_segments)) as service:
             finished_study(service, study_uid)
             url = f"{service.http_url}/studies/{study_uid}"
             entries.append(measure(url, name, case))
@@ -191,7 +196,7 @@ def measure(url: str, name: str, case: Case) -> dict[str, Any]:
         browser.close()
     frames.sort()
     return {
-        "case": f"study page, {case.slices} slices, {N_SEGMENTS} segments, {name}",
+        "case": f"study page, {case.slices} slices, {case.n_segments} segments, {name}",
         "shape": [case.slices, case.size, case.size],
         "has_webgl": has_webgl,
         "cold_s": cold,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from inference.api.app import HttpOptions, create_app
 from inference.api.deps import ApiContext
 from inference.api.health import Health, database_probe, disk_probe
 from inference.api.keys import ApiKeys, AttemptLimiter, Sessions
+from inference.api.read_ahead import ReadAhead
 from inference.api.server import HttpServer, listening_socket
 from inference.api.view_cache import ViewCache
 from inference.backends.triton_launch import TritonServerOptions
@@ -76,6 +78,7 @@ class Parts:
     statements: StatementWorker
     retractions: RetractionWorker
     watcher: FolderWatcher | None
+    read_ahead: ReadAhead | None
 
 
 class Service:
@@ -238,6 +241,9 @@ class Service:
                 remover=ArchiveRemover(),
             ),
             watcher=FolderWatcher(intake, settings.watch_dir) if settings.watch_dir else None,
+            read_ahead=ReadAhead(context, max_bytes=settings.view_cache_mib * MIB)
+            if settings.read_ahead
+            else None,
         )
         if not self._stop.is_set():
             self._open(parts)
@@ -254,11 +260,14 @@ class Service:
         parts.engine.start()
         if self._stop.is_set():
             return
-        runners = [(worker.name, worker.run) for worker in parts.workers]
+        runners: list[tuple[str, Callable[[threading.Event], None]]] = []
+        runners += [(worker.name, worker.run) for worker in parts.workers]
         runners += [(delivery.name, delivery.run) for delivery in parts.deliveries]
         if parts.deliveries:
             for outbox in (parts.statements, parts.retractions):
                 runners.append((outbox.name, outbox.run))
+        if parts.read_ahead is not None:
+            runners.append(("read-ahead", parts.read_ahead.run))
         if parts.watcher is not None:
             runners.append(("watch-folder", parts.watcher.run))
         for name, run in runners:

@@ -8,7 +8,8 @@ from benchmarks.study_page import N_SEGMENTS, Case, boxes, run
 
 
 def test_a_tiny_study_is_opened_scrolled_and_measured(tmp_path: Path) -> None:
-    entries = run(tmp_path, Case(slices=42, size=64, n_scrolled=6), drawings=("without WebGL",))
+    case = Case(slices=42, size=64, n_scrolled=6, n_segments=20)
+    entries = run(tmp_path, case, drawings=("without WebGL",))
     (entry,) = entries
     assert entry["shape"] == [42, 64, 64]
     assert entry["has_webgl"] is False
