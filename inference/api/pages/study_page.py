@@ -17,8 +17,10 @@ from inference.api.overview import (
     volume_text,
 )
 from inference.api.pages.cards import model_card
+from inference.api.pages.change_rows import change_rows
 from inference.api.pages.review_card import review_card
 from inference.api.pages.review_words import Language
+from inference.api.routes.changes import comparisons_of
 from inference.api.routes.results import file_name
 from inference.api.routes.views import series_files, view_data
 from inference.domain.release import LateResult
@@ -42,6 +44,8 @@ DOWNLOADS = (
     ("pdf", "PDF", "Report as DICOM Encapsulated PDF"),
     ("ko", "KO", "DICOM Key Object Selection"),
     ("pmap", "PMAP", "DICOM Parametric Map of the probability"),
+    ("state", "WHY", "DICOM report of why there is no result"),
+    ("rejection", "NOTE", "Rejection note (IHE IOCM) that takes this result back"),
     ("labels", "NIfTI", "Label map on the series' own grid"),
     ("sheet", "PNG", "Contact sheet with the overlay"),
     ("result", "JSON", "All figures of this result"),
@@ -132,6 +136,7 @@ def study_page(
         "no_view_reason": no_view_reason,
         "result": _result_fields(context, result) if result else None,
         "review": review,
+        "comparisons": change_rows(comparisons_of(context, result.id)) if result else [],
         "timings": _timings(result) if result else None,
         "card": model_card(spec) if spec else None,
         "other_results": [

@@ -321,3 +321,47 @@ def test_what_waits_for_the_signature_goes_once_signed_and_a_late_result_waits_f
         )
         assert get(service, "/v1/late-results")["items"] == []
         assert len(get(service, "/v1/late-results?open_only=false")["items"]) == 1
+
+
+def test_a_second_study_of_the_patient_shows_what_changed(pacs: Orthanc, tmp_path: Path) -> None:
+    who = {"patient_id": "TWICE"}
+    first, second = (two_boxes_study(identity=Identity(**who)) for _ in range(2))
+    other = two_boxes_study(identity=Identity(**who))
+    for study, date, kernel in (
+        (first, "20260101", "B30f"), (second, "20260601", "B30f"), (other, "20260701", "B70f")
+    ):  # fmt: skip
+        for instance in study.instances:
+            instance.StudyDate = date
+            instance.ConvolutionKernel = kernel
+            instance.IssuerOfPatientID = "NORTH"
+    with running_service(tmp_path) as service:
+        found = {}
+        for study in (first, second, other):
+            send_zip(service, study.zipped())
+            (found[study.study_uid],) = finished_study(service, study.study_uid)["results"]
+        now, before = found[second.study_uid], found[first.study_uid]
+        tracked = [{one["tracking_uid"] for one in result["segments"]} for result in (now, before)]
+        assert tracked[0] == tracked[1]
+        assert len(tracked[0]) == 2
+        (one,) = get(service, f"/v1/results/{now['id']}/changes")["comparisons"]
+        assert (one["is_comparable"], one["prior_study_uid"]) == (True, first.study_uid)
+        assert one["changes"][0]["volume_ml"]["difference"] == 0
+        assert one["changes"][0]["volume_ml"]["judgement"] == "limits unknown"
+        assert one["changes"][0]["long_axis_mm"]["earlier"] > 0
+        page = httpx.get(f"{service.http_url}/studies/{second.study_uid}").text
+        assert "Change since earlier results" in page
+        assert "limits unknown" in page
+        url = f"{service.http_url}/v1/results/{now['id']}/matches"
+        said = {"label": 1, "prior_result_id": before["id"], "prior_label": 1, "is_match": False}
+        changes = httpx.post(url, json=said).json()["comparisons"][0]["changes"]
+        assert (changes[0]["match"], changes[0]["volume_ml"]) == ("rejected", None)
+        changes = httpx.post(url, json=said | {"is_match": True}).json()["comparisons"][0][
+            "changes"
+        ]
+        assert changes[0]["match"] == "confirmed"
+        wrong = httpx.post(url, json=said | {"prior_label": 9}).json()
+        assert "prior_label: result" in wrong["detail"]
+        latest = get(service, f"/v1/results/{found[other.study_uid]['id']}/changes")["comparisons"]
+        assert [one["reason"] for one in latest] == [
+            "reconstruction kernel B30f before, B70f now"
+        ] * 2
