@@ -8,22 +8,13 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 
-import numpy as np
-from pydicom import dcmread
 from sqlalchemy import Connection
 
-from dicom_io.nifti import read_nifti
-from dicom_io.read import read_volume
-from dicom_io.results import ResultIdentity, Segment
-from dicom_io.reviewed import Reader, verify_report
-from dicom_io.series import scan
-from dicom_io.volume import Volume
-from dicom_io.write import write_dicom
-from inference.domain.result import Destination, Result, ResultFile, ResultState
+from dicom_io.results import Segment
+from dicom_io.reviewed import Reader
+from inference.domain.result import Destination, Result, ResultState
 from inference.domain.review import (
     AlreadyDecidedError,
     Decision,
@@ -38,14 +29,12 @@ from inference.domain.review import (
 )
 from inference.jobs.corrections import (
     Change,
-    Labels,
-    apply_slices,
-    change_of,
     correction_draft,
     overlay_stamp,
     segments_of,
 )
 from inference.jobs.release import retract_result, retract_superseded
+from inference.jobs.review_files import VERIFIED_KIND, Drawn, ReviewFiles, sha256_of
 from inference.jobs.worker import file_draft, stored_file
 from inference.pipeline.spec import ModelSpec
 from inference.storage import (
@@ -66,22 +55,6 @@ logger = get_logger(__name__)
 
 MAX_COMMENT = 1000
 DECIDABLE = frozenset({ResultState.FINDING, ResultState.NO_FINDING})
-VERIFIED_KIND = "sr-verified"
-"""A second file of the kind "sr": destinations that take the report take this one after it."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Drawn:
-    """A result with the images and labels that a person looked at."""
-
-    volume: Volume
-    machine: Labels
-    labels: Labels
-
-    @property
-    def change(self) -> Change:
-        """What the person changed."""
-        return change_of(self.machine, self.labels, self.volume.voxel_volume_mm3)
 
 
 class ReviewDesk:
@@ -99,6 +72,7 @@ class ReviewDesk:
         self._database, self._objects = database, objects
         self._models, self._destinations = models, tuple(destinations)
         self._encodings = encodings
+        self._files = ReviewFiles(database, objects, models)
 
     def accept(self, result_id: int, *, person: str, shown: Shown, comment: str = "") -> Review:
         """Accept what was shown: the machine's labels, or with the person's draft over them.
@@ -111,7 +85,7 @@ class ReviewDesk:
         result, slices = self._opened(result_id, person, shown)
         _check_comment(comment)
         if slices:
-            drawn = self._drawn(result, slices)
+            drawn = self._files.drawn(result, slices)
             if drawn.change.effort is not Effort.UNTOUCHED:
                 return self._correct(result, drawn, person, shown, comment)
         return self._accept(result, person, shown, comment)
@@ -133,9 +107,10 @@ class ReviewDesk:
             raise DecisionFieldError(field="comment", problem="reason 'other' needs one")
         _check_comment(comment)
         result, _ = self._opened(result_id, person, shown)
-        scanner = self._scanner(result)
+        scanner = self._files.scanner(result)
         with self._database.write() as connection:
             now = self._database.now(connection)
+            _check_open(connection, result.id)
             review = reviews.record(
                 connection,
                 result,
@@ -162,7 +137,7 @@ class ReviewDesk:
         """Return the hash of the overlay as a person sees it now: labels with their own draft."""
         with self._database.read() as connection:
             slices = self._slices(connection, result, person)
-        return overlay_stamp(_sha256(result, "labels"), slices)
+        return overlay_stamp(sha256_of(result, "labels"), slices)
 
     def _opened(self, result_id: int, person: str, shown: Shown) -> tuple[Result, dict[int, bytes]]:
         with self._database.read() as connection:
@@ -180,11 +155,11 @@ class ReviewDesk:
                 result_id=result_id, problem="a later result took its place; open the study again"
             )
         for field, seen, stored in (
-            ("result_sha256", shown.result_sha256, _sha256(result, "result")),
+            ("result_sha256", shown.result_sha256, sha256_of(result, "result")),
             (
                 "overlay_sha256",
                 shown.overlay_sha256,
-                overlay_stamp(_sha256(result, "labels"), slices),
+                overlay_stamp(sha256_of(result, "labels"), slices),
             ),
         ):
             if seen != stored:
@@ -192,13 +167,13 @@ class ReviewDesk:
         return result, slices
 
     def _accept(self, result: Result, person: str, shown: Shown, comment: str) -> Review:
-        scanner = self._scanner(result)
+        scanner = self._files.scanner(result)
         out = self._objects.new_temporary("-review")
         out.mkdir()
         try:
             with self._database.read() as connection:
                 at = self._database.now(connection)
-            verified = self._verified(
+            verified = self._files.verified(
                 result, Reader(name=person, organization=scanner.site), at, out
             )
             file = None if verified is None else stored_file(self._objects, VERIFIED_KIND, verified)
@@ -206,40 +181,19 @@ class ReviewDesk:
             shutil.rmtree(out, ignore_errors=True)
         with self._database.write() as connection:
             now = self._database.now(connection)
+            _check_open(connection, result.id)
             review = self._record(
                 connection, result, Decision.ACCEPT, person, shown, scanner, comment, now
             )
             if file is not None:
                 results.add_files(connection, result.id, [file])
             self._add_row(
-                connection, review, result, result.id, None, _sha256(result, "labels"), now
+                connection, review, result, result.id, None, sha256_of(result, "labels"), now
             )
             self._offer(connection, result.id, now)
             self._end(connection, review, now)
         self._database.notify()
         return review
-
-    def _verified(self, result: Result, reader: Reader, at: datetime, out: Path) -> Path | None:
-        """Write the result's report as a verified one; None where it has no report."""
-        report = _file(result, "sr")
-        if report is None or not self._objects.path(report.sha256).is_file():
-            return None
-        dataset = dcmread(self._objects.path(report.sha256))
-        base, _, number = result.key.partition("/r")
-        identity = ResultIdentity(key=base, created_at=at, revision=int(number or 1))
-        path = out / f"{VERIFIED_KIND}.dcm"
-        write_dicom(
-            verify_report(
-                dataset,
-                reader=reader,
-                at=at,
-                instance_uid=identity.uid("sr-verified"),
-                series_uid=identity.uid("sr-verified-series"),
-                predecessor=dcmread(self._objects.path(report.sha256)),
-            ),
-            path,
-        )
-        return path
 
     def _correct(
         self, result: Result, drawn: Drawn, person: str, shown: Shown, comment: str
@@ -247,7 +201,7 @@ class ReviewDesk:
         spec = self._models.get(result.model)
         segments_of(result, spec)
         assert spec is not None, "segments_of refuses a result without its model"
-        scanner, change = self._scanner(result), drawn.change
+        scanner, change = self._files.scanner(result), drawn.change
         out = self._objects.new_temporary("-review")
         out.mkdir()
         try:
@@ -282,13 +236,7 @@ class ReviewDesk:
     ) -> Review:
         with self._database.write() as connection:
             now = self._database.now(connection)
-            earlier = reviews.review_of(connection, result.id)
-            if earlier is not None:
-                raise AlreadyDecidedError(earlier)
-            if not results.get_result(connection, result.id).is_current:
-                raise NotReviewableError(
-                    result_id=result.id, problem="a later result took its place meanwhile"
-                )
+            _check_open(connection, result.id)
             new_id = results.store_correction(connection, result, filed, now=now)
             review = self._record(
                 connection, result, Decision.CORRECT, person, shown, scanner, comment, now,
@@ -362,7 +310,7 @@ class ReviewDesk:
             effort=effort,
             dice={names.get(label, str(label)): value for label, value in dice.items()},
             labels_sha256=labels_sha256,
-            machine_sha256=_sha256(result, "labels"),
+            machine_sha256=sha256_of(result, "labels"),
             now=now,
         )
 
@@ -397,68 +345,16 @@ class ReviewDesk:
     def _slices(self, connection: Connection, result: Result, person: str) -> dict[int, bytes]:
         return review_drafts.load(connection, result.id, person)
 
-    def _drawn(self, result: Result, slices: Mapping[int, bytes]) -> Drawn:
-        with self._database.read() as connection:
-            images = studies.list_instances(
-                connection, result.study_uid, series_uid=result.series_uid, images_only=True
-            )
-        paths = [self._objects.path(image.sha256) for image in images]
-        found = [one for one in scan(paths).series if one.series_uid == result.series_uid]
-        if not found:
-            raise NotReviewableError(result_id=result.id, problem="its images are not stored")
-        volume = read_volume(found[0])
-        labels = _file(result, "labels")
-        assert labels is not None, "a draft is only kept for a result with labels"
-        machine = read_nifti(self._objects.path(labels.sha256)).array
-        if machine.shape != volume.array.shape:
-            raise NotReviewableError(
-                result_id=result.id,
-                problem=f"its labels {machine.shape} are not on the series' {volume.array.shape}",
-            )
-        dtype = "<u1" if int(machine.max(initial=0)) < 256 else "<u2"
-        machine = machine.round().astype(dtype)
-        drawn = apply_slices(volume, machine, slices)
-        allowed = {one.label for one in segments_of(result, self._models.get(result.model))}
-        strange = set(map(int, _values(drawn))) - allowed - {0}
-        if strange:
-            raise DecisionFieldError(
-                field="slices", problem=f"labels {sorted(strange)} are no segments of the model"
-            )
-        return Drawn(volume=volume, machine=machine, labels=drawn)
 
-    def _scanner(self, result: Result) -> Scanner:
-        with self._database.read() as connection:
-            images = studies.list_instances(
-                connection, result.study_uid, series_uid=result.series_uid, images_only=True
-            )
-        if not images:
-            return Scanner()
-        header = dcmread(
-            self._objects.path(images[0].sha256),
-            stop_before_pixels=True,
-            specific_tags=[
-                "SpecificCharacterSet", "Manufacturer", "ManufacturerModelName", "InstitutionName",
-            ],
-            force=True,
-        )  # fmt: skip
-        return Scanner(
-            manufacturer=str(header.get("Manufacturer", "") or "").strip(),
-            model=str(header.get("ManufacturerModelName", "") or "").strip(),
-            site=str(header.get("InstitutionName", "") or "").strip(),
+def _check_open(connection: Connection, result_id: int) -> None:
+    """Refuse, as the only writer, what somebody decided or a later result replaced meanwhile."""
+    earlier = reviews.review_of(connection, result_id)
+    if earlier is not None:
+        raise AlreadyDecidedError(earlier)
+    if not results.get_result(connection, result_id).is_current:
+        raise NotReviewableError(
+            result_id=result_id, problem="a later result took its place; open the study again"
         )
-
-
-def _values(labels: Labels) -> list[int]:
-    return [int(value) for value in np.flatnonzero(np.bincount(labels.ravel()))]
-
-
-def _file(result: Result, kind: str) -> ResultFile | None:
-    return next((file for file in result.files if file.kind == kind), None)
-
-
-def _sha256(result: Result, kind: str) -> str:
-    file = _file(result, kind)
-    return "" if file is None else file.sha256
 
 
 def _check_comment(comment: str) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import time
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -266,3 +268,81 @@ def test_the_prior_stands_beside_and_scrolls_along(page: Page, desk: Desk) -> No
     page.wait_for_selector(f'#prior-stage[data-shown="{plane}/{int(index) + 1}"]')
     page.keyboard.press("v")
     assert not page.is_visible("#prior-stage")
+
+
+def test_tools_draw_what_they_say_and_undo_it(page: Page, desk: Desk) -> None:
+    study = two_boxes_study(identity=Identity(patient_id="P-tools", patient_name="Test^Tools"))
+    httpx.post(
+        f"{desk.service.http_url}/v1/studies",
+        content=study.zipped(),
+        headers={"Content-Type": "application/zip", "X-API-Key": desk.key},
+        timeout=60,
+    ).raise_for_status()
+    result_id = finished_study(desk.service, study.study_uid, key=desk.key)["results"][0]["id"]
+    sign_in(page, desk, f"/studies/{study.study_uid}")
+
+    def show(index: int) -> None:
+        page.fill("#slice", str(index))
+        page.wait_for_selector(f'#stage[data-shown="axial/{index}"]')
+        page.focus("#stage")
+
+    def click(row: int, column: int) -> None:
+        page.mouse.move(*place(page, row, column, N_ROWS, N_COLUMNS))
+        page.mouse.down()
+        page.mouse.up()
+
+    def saved(index: int) -> np.ndarray:
+        page.wait_for_selector('#draft-state[data-kind="saved"]')
+        answer = httpx.get(
+            f"{desk.service.http_url}/v1/results/{result_id}/draft", headers={"X-API-Key": desk.key}
+        ).json()["slices"]
+        content = zlib.decompress(base64.b64decode(answer[str(index)]))
+        return np.frombuffer(content, np.uint8).reshape(N_ROWS, N_COLUMNS)
+
+    show(2)
+    page.keyboard.press("e")
+    page.wait_for_selector("#drawing:not([hidden])")
+    page.fill("#brush-size", "3.5")  # 3.5 mm: two rows of 1.5 mm, one column of 2 mm
+    page.focus("#stage")
+    page.keyboard.press("t")
+    page.fill("#range-low", "1000")
+    page.fill("#range-high", "2000")
+    page.press("#range-high", "Tab")
+    show(2)
+    click(14, 12)  # background is -100 HU, outside of the range: nothing is drawn
+    assert page.is_disabled("#undo")
+    page.keyboard.press("t")
+    for index in (2, 6):
+        show(index)
+        click(14, 12)
+    show(4)
+    page.keyboard.press("i")
+    page.wait_for_function(
+        "document.getElementById('draft-state').textContent.includes('5 slices')"
+    )
+    page.wait_for_selector('#draft-state[data-kind="saved"]')
+    disc = saved(2)[10:20, 8:18]
+    assert set(np.unique(disc)) == {0, 1}
+    rows, columns = np.nonzero(saved(2)[10:20, 8:18])
+    assert (np.ptp(rows) + 1, np.ptp(columns) + 1) == (5, 3)  # round in millimetres
+    assert all(np.array_equal(saved(k)[10:20, 8:18], disc) for k in (3, 4, 5, 6))
+    page.keyboard.press("z")
+    page.wait_for_selector('#draft-state[data-kind="saved"]')
+    assert not saved(4)[10:20, 8:18].any()
+    page.keyboard.press("y")
+    page.wait_for_selector('#draft-state[data-kind="saved"]')
+    assert saved(4)[10:20, 8:18].any()
+    show(4)
+    page.keyboard.press("x")
+    page.keyboard.press("b")  # a ball of 3.5 mm does not reach slices 4 mm away
+    click(14, 12)
+    page.wait_for_function("!document.getElementById('undo').disabled")
+    page.wait_for_selector('#draft-state[data-kind="saved"]')
+    assert not saved(4)[10:20, 8:18].any()
+    assert saved(3)[10:20, 8:18].any()
+    page.keyboard.press("]")
+    page.keyboard.press("]")  # 5.5 mm: it does
+    click(14, 12)
+    page.wait_for_selector('#draft-state[data-kind="unsaved"]')
+    page.wait_for_selector('#draft-state[data-kind="saved"]')
+    assert saved(3)[10:20, 8:18].sum() < disc.sum()
