@@ -317,9 +317,7 @@ def test_tools_draw_what_they_say_and_undo_it(page: Page, desk: Desk) -> None:
         click(14, 12)
     show(4)
     page.keyboard.press("i")
-    page.wait_for_function(
-        "document.getElementById('draft-state').textContent.includes('5 slices')"
-    )
+    page.locator("#draft-state", has_text="5 slices").wait_for()
     page.wait_for_selector('#draft-state[data-kind="saved"]')
     disc = saved(2)[10:20, 8:18]
     assert set(np.unique(disc)) == {0, 1}
@@ -336,7 +334,7 @@ def test_tools_draw_what_they_say_and_undo_it(page: Page, desk: Desk) -> None:
     page.keyboard.press("x")
     page.keyboard.press("b")  # a ball of 3.5 mm does not reach slices 4 mm away
     click(14, 12)
-    page.wait_for_function("!document.getElementById('undo').disabled")
+    page.wait_for_selector('#draft-state[data-kind="unsaved"]')
     page.wait_for_selector('#draft-state[data-kind="saved"]')
     assert not saved(4)[10:20, 8:18].any()
     assert saved(3)[10:20, 8:18].any()

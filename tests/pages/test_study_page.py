@@ -322,7 +322,7 @@ def test_one_key_copies_the_findings(page: Page, shown: Shown) -> None:
     open_study(page, shown)
     page.focus("#stage")
     page.keyboard.press("c")
-    page.wait_for_function("document.getElementById('review-message').textContent !== ''")
+    page.locator("#review-message", has_text="copied").wait_for()
     text = page.evaluate("navigator.clipboard.readText()")
     assert "Left box: volume 4.03 ml, mean 300 ± 0 HU" in text
     assert "measured by AI, to be confirmed" in text
