@@ -319,28 +319,28 @@ def test_tools_draw_what_they_say_and_undo_it(page: Page, desk: Desk) -> None:
     page.keyboard.press("i")
     page.locator("#draft-state", has_text="5 slices").wait_for()
     page.wait_for_selector('#draft-state[data-kind="saved"]')
-    disc = saved(2)[10:20, 8:18]
+    disc = saved(2)[12:18, 9:16]
     assert set(np.unique(disc)) == {0, 1}
-    rows, columns = np.nonzero(saved(2)[10:20, 8:18])
+    rows, columns = np.nonzero(saved(2)[12:18, 9:16])
     assert (np.ptp(rows) + 1, np.ptp(columns) + 1) == (5, 3)  # round in millimetres
-    assert all(np.array_equal(saved(k)[10:20, 8:18], disc) for k in (3, 4, 5, 6))
+    assert all(np.array_equal(saved(k)[12:18, 9:16], disc) for k in (3, 4, 5, 6))
     page.keyboard.press("z")
     page.wait_for_selector('#draft-state[data-kind="saved"]')
-    assert not saved(4)[10:20, 8:18].any()
+    assert not saved(4)[12:18, 9:16].any()
     page.keyboard.press("y")
     page.wait_for_selector('#draft-state[data-kind="saved"]')
-    assert saved(4)[10:20, 8:18].any()
+    assert saved(4)[12:18, 9:16].any()
     show(4)
     page.keyboard.press("x")
     page.keyboard.press("b")  # a ball of 3.5 mm does not reach slices 4 mm away
     click(14, 12)
     page.wait_for_selector('#draft-state[data-kind="unsaved"]')
     page.wait_for_selector('#draft-state[data-kind="saved"]')
-    assert not saved(4)[10:20, 8:18].any()
-    assert saved(3)[10:20, 8:18].any()
+    assert not saved(4)[12:18, 9:16].any()
+    assert saved(3)[12:18, 9:16].any()
     page.keyboard.press("]")
     page.keyboard.press("]")  # 5.5 mm: it does
     click(14, 12)
     page.wait_for_selector('#draft-state[data-kind="unsaved"]')
     page.wait_for_selector('#draft-state[data-kind="saved"]')
-    assert saved(3)[10:20, 8:18].sum() < disc.sum()
+    assert saved(3)[12:18, 9:16].sum() < disc.sum()
