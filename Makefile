@@ -76,6 +76,10 @@ bench-gpu: setup  ## the CUDA kernels on a GPU: share of its memory bandwidth
 bench-serving: setup  ## Triton's share, two studies against one, STAT under load, studies in an hour
 	@$(BIN)/python -m benchmarks.run_all --only triton_share urgency
 
+.PHONY: bench-study-page
+bench-study-page: setup  ## the study page in Chromium: 104 segments on 300 slices, opened and scrolled
+	@$(BIN)/python -m benchmarks.study_page
+
 .PHONY: soak
 soak: setup  ## 1000 cycles of load, infer and unload against the real server; memory must not grow
 	@$(BIN)/python -m tests.soak.run --cycles 1000

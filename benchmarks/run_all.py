@@ -21,7 +21,17 @@ from benchmarks.timing import commit, machine
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = Path(__file__).parent / "results"
 TABLE = ROOT / "docs" / "benchmarks.md"
-SCRIPTS = ("end_to_end", "kernels", "engines", "memory", "triton_share", "urgency", "batch", "qido")
+SCRIPTS = (
+    "end_to_end",
+    "kernels",
+    "engines",
+    "memory",
+    "triton_share",
+    "urgency",
+    "batch",
+    "qido",
+    "study_page",
+)
 COMMON = ("machine", "versions", "commit", "question")
 
 

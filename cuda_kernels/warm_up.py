@@ -8,6 +8,7 @@ from cuda_kernels.accumulate import accumulate, gaussian_map
 from cuda_kernels.axis import linear_axis
 from cuda_kernels.bits import labels_present, pack_masks
 from cuda_kernels.interpolate_argmax import interpolate_argmax
+from cuda_kernels.label_areas import label_areas
 from cuda_kernels.label_statistics import label_statistics
 from cuda_kernels.merge import merge
 from cuda_kernels.normalise import zscore
@@ -35,5 +36,6 @@ def warm_up() -> None:
         interpolate_argmax(total, best, axes, labels)
     zscore(weight, 0.0, 1.0, out=weight)
     labels_present(out, 1)
+    label_areas(out, 1)
     pack_masks(out, [0], [(0, 0)])
     surface_distances(out == 0, out == 0, (1.0, 1.0, 1.0))

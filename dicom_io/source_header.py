@@ -327,6 +327,14 @@ def _character_set(declared: list[str], texts: list[str]) -> list[str]:
     return declared
 
 
+def can_hold(declared: list[str], text: str) -> bool:
+    """Whether a declared character set holds every character of a text."""
+    if not all(value in _ASCII_SETS or value in charset.python_encoding for value in declared):
+        return False
+    codecs = ["ascii" if v in _ASCII_SETS else charset.python_encoding[v] for v in declared]
+    return all(any(_can_encode(sign, codec) for codec in codecs or ["ascii"]) for sign in text)
+
+
 def _can_encode(character: str, codec: str) -> bool:
     try:
         character.encode(codec)

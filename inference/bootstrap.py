@@ -21,6 +21,7 @@ from inference.api.guards import host_name
 from inference.api.health import Health, database_probe, disk_probe
 from inference.api.keys import ApiKeys, AttemptLimiter
 from inference.api.oidc import OidcClient, OidcOptions
+from inference.api.read_ahead import ReadAhead
 from inference.api.server import HttpServer, listening_socket
 from inference.api.sessions import Sessions
 from inference.api.signing_in import SigningIn
@@ -67,6 +68,7 @@ from inference.jobs.index_backfill import IndexBackfill
 from inference.jobs.intake import Intake, IntakeSettings
 from inference.jobs.measured import MeasuredIntake, MeasuredProcessor, delivery_observer
 from inference.jobs.retraction import RetractionWorker
+from inference.jobs.review_desk import ReviewDesk
 from inference.jobs.statements import StatementWorker
 from inference.jobs.study_processor import ModelStudyProcessor
 from inference.jobs.sweep import data_folder_lock, sweep
@@ -112,6 +114,7 @@ class Parts:
     backfill: IndexBackfill
     clock: WorklistClock
     reporter: EventReporter
+    read_ahead: ReadAhead | None
 
 
 class Service:
@@ -294,6 +297,9 @@ class Service:
                 ],
                 ae_title=settings.dicom_ae_title,
             ),
+            read_ahead=ReadAhead(context, max_bytes=settings.view_cache_mib * MIB)
+            if settings.read_ahead
+            else None,
         )
         if not self._stop.is_set():
             self._open(parts)
@@ -320,6 +326,8 @@ class Service:
         if parts.deliveries:
             outboxes = (parts.statements, parts.change_reports, parts.retractions)
             runners += [(outbox.name, outbox.run) for outbox in outboxes]
+        if parts.read_ahead is not None:
+            runners.append(("read-ahead", parts.read_ahead.run))
         if parts.watcher is not None:
             runners.append(("watch-folder", parts.watcher.run))
         for name, run in runners:
@@ -385,6 +393,7 @@ class Service:
             )
         )
         views = ViewCache(settings.view_cache_mib * MIB)
+        threading.Thread(target=views.warm_up, name="views-warm-up", daemon=True).start()
         metrics.information.labels(SOFTWARE_VERSION, settings.backend).set(1)
         metrics.read_at_scrape(gauges(database, settings.data_dir, health, views))
         trail = AccessTrail(database)
@@ -413,6 +422,15 @@ class Service:
             watermark_bytes=settings.min_free_disk_mib * MIB,
             max_upload_parts=settings.max_archive_entries,
             promoting_models=frozenset(settings.reading_promoting_models),
+            reviews=ReviewDesk(
+                database=database,
+                objects=objects,
+                models=models,
+                destinations=tuple(
+                    make_destination(one, settings) for one in settings.destinations
+                ),
+                encodings=encodings_for(settings),
+            ),
         )
 
     def _app(self, context: ApiContext, intake: Intake, backfill: IndexBackfill) -> FastAPI:

@@ -219,6 +219,7 @@ class Settings(BaseSettings):
     max_http_connections: Annotated[int, Field(ge=1)] = 256
     min_free_disk_mib: Annotated[int, Field(ge=0)] = 1024
     view_cache_mib: Annotated[int, Field(ge=64)] = 1024
+    read_ahead: bool = True
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["auto", "json", "console"] = "auto"

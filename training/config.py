@@ -137,7 +137,8 @@ class TrainConfig(_Table):
     seed: int
     data_root: str = "."
     model: dict[str, Any]
-    data: Annotated[tuple[Data, ...], Field(min_length=1)]
+    data: tuple[Data, ...] = ()
+    """May be empty only for a training from reviews; `list_cases` refuses it otherwise."""
     split: Split = Split()
     augment: AugmentConfig = AugmentConfig()
     fit: Fit

@@ -70,7 +70,7 @@ def train_model(
     """
     split = list_cases(config)
     run.mkdir(parents=True, exist_ok=True)
-    prepared = _prepare_all(split.train, config.spec(), run, watcher, resume=resume)
+    prepared = prepare_all(split.train, config.spec(), run, watcher, resume=resume)
     fitted = fit(
         config, prepared, split.validation, run, watcher, resume=resume, start_from=start_from
     )
@@ -127,7 +127,7 @@ def _without_nulls(table: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _prepare_all(
+def prepare_all(
     cases: Sequence[Case],
     spec: ModelSpec,
     run: Path,

@@ -35,6 +35,7 @@ from inference.api.routes import (
     reading_page,
     release,
     results,
+    reviews,
     sign_in,
     studies,
     views,
@@ -107,7 +108,7 @@ def create_app(context: ApiContext, options: HttpOptions, *, doors: Sequence[Doo
     app.state.is_behind_tls = options.is_behind_tls
     install(app, draw_problem)
     modules = (
-        studies, jobs, results, changes, models, deliveries, release, views, health, pages,
+        studies, jobs, results, reviews, changes, models, deliveries, release, views, health, pages,
         reading, reading_page, sign_in, launch,
         admin, admin_work, admin_routing, admin_storage, admin_audit,
     )  # fmt: skip

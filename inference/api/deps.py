@@ -14,6 +14,7 @@ from inference.api.health import Health
 from inference.api.view_cache import ViewCache
 from inference.domain.result import Destination
 from inference.jobs.intake import Intake
+from inference.jobs.review_desk import ReviewDesk
 from inference.pipeline.spec import ModelSpec
 from inference.storage.database import Database
 from inference.storage.objects import ObjectStore
@@ -32,6 +33,7 @@ class ApiContext:
     check_destination : tries one without storing anything there; None where there is no door out
     watermark_bytes : free disk space below which nothing more is taken in
     max_upload_parts : most files in one multipart upload
+    reviews : takes decisions; None where this service takes none
     """
 
     database: Database
@@ -49,6 +51,7 @@ class ApiContext:
     watermark_bytes: int = 0
     max_upload_parts: int = 20_000
     promoting_models: frozenset[str] = frozenset()
+    reviews: ReviewDesk | None = None
 
 
 def _context(request: Request) -> ApiContext:

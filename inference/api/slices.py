@@ -1,30 +1,21 @@
-"""Slices of a volume as a screen shows them: radiological convention, windowed to 8 bits.
-
-On screen the patient's right is at the left in axial and coronal planes, anterior is up in axial
-ones, the head is up in coronal and sagittal ones, and anterior is at the left in sagittal ones.
-Slices are counted from 0 at the top of the head, the front, or the patient's right.
-"""
+"""Slices of a volume as a screen shows them (`inference.pipeline.screen`): raw, or as pictures."""
 
 from __future__ import annotations
 
 import gzip
 import io
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from scipy import ndimage
 
+from cuda_kernels.label_areas import label_areas
 from dicom_io.volume import Volume
 from inference.api.errors import ApiError
 from inference.pipeline.preprocess import CanonicalView, to_canonical
-
-Plane = Literal["axial", "coronal", "sagittal"]
-PLANES: tuple[Plane, ...] = ("axial", "coronal", "sagittal")
-_AXIS: dict[Plane, int] = {"axial": 0, "coronal": 1, "sagittal": 2}
-"""Which canonical axis (slice to Superior, row to Posterior, column to Left) a plane cuts."""
+from inference.pipeline.screen import AXIS, PLANES, Plane, acquired_plane, cut
 
 SAME_PLACE_MM = 0.01
 """Largest difference of two grids' affines that are one grid; a NIfTI header holds float32."""
@@ -99,7 +90,7 @@ class DisplayVolume:
     @property
     def acquired_plane(self) -> Plane:
         """The plane of the scanner's own slices."""
-        return next(plane for plane in PLANES if self.planes[plane].is_acquired)
+        return acquired_plane(self._view.axes)
 
     def png(self, plane: Plane, index: int, *, center: float, width: float) -> bytes:
         """Return one slice as an 8-bit grey PNG.
@@ -109,11 +100,29 @@ class DisplayVolume:
         ApiError
             The plane has no such slice.
         """
-        values = _cut(self._view.array, plane, self._checked(plane, index))
+        values = cut(self._view.array, plane, self._checked(plane, index))
         grey = self._windowed(values, center, width)
         file = io.BytesIO()
         Image.fromarray(grey).save(file, "PNG", compress_level=1)
         return file.getvalue()
+
+    def raw(self, plane: Plane, index: int) -> bytes:
+        """Return one slice's values row by row, little-endian: int16, or float32 where needed.
+
+        The screen windows them itself, so that a window costs no request.
+
+        Raises
+        ------
+        ApiError
+            The plane has no such slice.
+        """
+        values = cut(self._view.array, plane, self._checked(plane, index))
+        return values.astype(self.raw_dtype, copy=False).tobytes()
+
+    @property
+    def raw_dtype(self) -> np.dtype[Any]:
+        """int16 where the values are, else float32."""
+        return np.dtype("<i2" if self._view.array.dtype == np.int16 else "<f4")
 
     def attach(self, labels: NDArray[Any], affine_lps: NDArray[np.float64]) -> DisplayLabels:
         """See a label map on the volume's own grid the way the volume is seen.
@@ -130,7 +139,8 @@ class DisplayVolume:
                 f"the labels' grid {labels.shape} is not the series' grid {self.native_shape}",
             )
         dtype = np.uint8 if int(labels.max(initial=0)) < 256 else np.dtype("<u2")
-        return DisplayLabels(self._view.axes.view(labels.astype(dtype)))
+        seen = np.ascontiguousarray(self._view.axes.view(labels.astype(dtype, copy=False)))
+        return DisplayLabels(seen, self.acquired_plane)
 
     def _checked(self, plane: Plane, index: int) -> int:
         n_slices = self.planes[plane].n_slices
@@ -153,8 +163,8 @@ class DisplayVolume:
 class DisplayLabels:
     """A label map seen like its volume, and on which slices each label is."""
 
-    def __init__(self, canonical: NDArray[Any]) -> None:
-        self.array = canonical
+    def __init__(self, canonical: NDArray[Any], acquired: Plane) -> None:
+        self.array, self.acquired = canonical, acquired
         self.n_bytes = int(canonical.nbytes)
         self._areas = _areas(canonical)
 
@@ -168,10 +178,14 @@ class DisplayLabels:
 
         Not a picture, so that no colour management can turn one label into another.
         """
-        n_slices = self.array.shape[_AXIS[plane]]
+        n_slices = self.array.shape[AXIS[plane]]
         if not 0 <= index < n_slices:
             raise ApiError("not_found", f"the {plane} plane has slices 0 to {n_slices - 1}")
-        return gzip.compress(_cut(self.array, plane, index).tobytes(), 1, mtime=0)
+        return gzip.compress(cut(self.array, plane, index).tobytes(), 1, mtime=0)
+
+    def whole_gzipped(self) -> bytes:
+        """Return every label, gzipped raw bytes: slice to Superior, row to Posterior, to Left."""
+        return gzip.compress(self.array.data, 1, mtime=0)
 
     def presence(self, plane: Plane, label: int) -> dict[str, Any]:
         """Return the first, last and largest slice of a label in a plane; empty where absent."""
@@ -243,17 +257,6 @@ def edge_letter(direction_lps: NDArray[np.float64]) -> str:
     return "".join(letters[:2])
 
 
-def _cut(canonical: NDArray[Any], plane: Plane, index: int) -> NDArray[Any]:
-    """Return a slice as (row, column) of the screen."""
-    if plane == "axial":
-        shown: NDArray[Any] = canonical[canonical.shape[0] - 1 - index]  # rows to P, columns to L
-    elif plane == "coronal":
-        shown = canonical[::-1, index, :]  # rows to I, columns to L
-    else:
-        shown = canonical[::-1, :, index]  # rows to I, columns to P
-    return shown
-
-
 def _geometry(view: CanonicalView, plane: Plane) -> PlaneGeometry:
     depth, height, width = view.array.shape
     superior, posterior, left = (view.affine_lps[:3, axis] for axis in range(3))
@@ -280,7 +283,7 @@ def _geometry(view: CanonicalView, plane: Plane) -> PlaneGeometry:
             "left": edge_letter(-right),
             "right": edge_letter(right),
         },
-        is_acquired=view.axes.permutation[_AXIS[plane]] == 0,
+        is_acquired=view.axes.permutation[AXIS[plane]] == 0,
         origin_lps_mm=_triple(corner),
         slice_step_lps_mm=_triple(steps[0]),
         row_step_lps_mm=_triple(steps[1]),
@@ -290,16 +293,14 @@ def _geometry(view: CanonicalView, plane: Plane) -> PlaneGeometry:
 
 def _areas(canonical: NDArray[Any]) -> dict[Plane, dict[int, NDArray[np.int64]]]:
     """Count the pixels of each label on each slice of each plane, in the order of the screen."""
-    areas: dict[Plane, dict[int, NDArray[np.int64]]] = {plane: {} for plane in PLANES}
-    for label, box in enumerate(ndimage.find_objects(canonical), start=1):
-        if box is None:
-            continue
-        inside = canonical[box] == label
-        for plane in PLANES:
-            axis = _AXIS[plane]
-            counts = np.zeros(canonical.shape[axis], dtype=np.int64)
-            counts[box[axis]] = inside.sum(axis=tuple({0, 1, 2} - {axis}))
-            areas[plane][label] = counts[::-1] if plane == "axial" else counts
+    n_labels = int(canonical.max(initial=0)) + 1
+    counted = label_areas(canonical, n_labels)
+    found = [label for label in range(1, n_labels) if counted[0][:, label].any()]
+    areas: dict[Plane, dict[int, NDArray[np.int64]]] = {}
+    for plane in PLANES:
+        counts = counted[AXIS[plane]]
+        order = counts[::-1] if plane == "axial" else counts
+        areas[plane] = {label: np.ascontiguousarray(order[:, label]) for label in found}
     return areas
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, cast
 
 import numpy as np
 
+from cuda_kernels.label_areas import label_areas
 from dicom_io.errors import DicomIoError
 from dicom_io.nifti import read_nifti
 from dicom_io.read import read_volume
@@ -106,11 +108,15 @@ class ViewCache:
         """
         return self._cache.get(files, lambda: _read(files))
 
+    def warm_up(self) -> None:
+        """Load what counts labels, so that the first page does not wait for it."""
+        label_areas(np.zeros((1, 1, 1), np.uint8), 1)
+
     def labels(self, files: SeriesFiles, sha256: str, path: Path) -> DisplayLabels:
         """Return a result's labels, checked to lie on the grid of their series."""
         return self._cache.get(
             (sha256, files),
-            lambda: _read_labels(self.volume(files), path),
+            lambda: _read_labels(lambda: self.volume(files), path),
         )
 
 
@@ -124,9 +130,13 @@ def _read(files: SeriesFiles) -> DisplayVolume:
         raise ApiError("not_drawable", str(error), reason_code=error.code) from error
 
 
-def _read_labels(volume: DisplayVolume, path: Path) -> DisplayLabels:
-    stored = read_nifti(path)
+def _read_labels(volume: Callable[[], DisplayVolume], path: Path) -> DisplayLabels:
+    """Unpack the labels while the series is read: both take about as long."""
+    with ThreadPoolExecutor(1) as pool:
+        unpacking = pool.submit(read_nifti, path)
+        lies_on = volume()
+        stored = unpacking.result()
     values: Any = stored.array
     if values.dtype.kind == "f":
         values = np.rint(values).astype(np.int32)
-    return volume.attach(values, stored.affine_lps)
+    return lies_on.attach(values, stored.affine_lps)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -17,6 +17,12 @@ from rich.progress import (
 )
 
 from inference.commands.run import DEFAULT_REPO
+
+if TYPE_CHECKING:
+    from training.config import TrainConfig
+
+NOT_PROMOTED = 1
+"""Exit code of a training from reviews whose model is worse than the one before."""
 
 
 def train(
@@ -37,11 +43,22 @@ def train(
     model_repo: Annotated[
         Path, typer.Option(envvar="CLINFER_MODEL_REPO", help="Where the model is written.")
     ] = DEFAULT_REPO,
+    from_review: Annotated[
+        bool, typer.Option("--from-review", help="Fine-tune on what people reviewed.")
+    ] = False,
+    data: Annotated[
+        Path | None, typer.Option("--data", help="The service's data folder, for --from-review.")
+    ] = None,
+    set_version: Annotated[
+        int | None, typer.Option(help="Version of the training set (default: the newest).")
+    ] = None,
 ) -> None:
     """Train a network by CONFIG, try it on unseen cases, and write it into the model repository.
 
     Stops early where CONFIG sets max_minutes; --resume goes on from there. The model is written
-    when the last step is made.
+    when the last step is made. With --from-review the cases are those that people accepted or
+    corrected, --start-from is the model of before, and the new one is written only where it is not
+    worse on the locked test set.
     """
     if not config.is_file():
         raise typer.BadParameter(f"{config} is not a file", param_hint="CONFIG")
@@ -56,6 +73,18 @@ def train(
     name = settings.spec().name
     folder = run if run is not None else Path("runs") / name
     console = Console(stderr=True)
+    if from_review:
+        _from_review(
+            settings,
+            folder,
+            start_from or model_repo / name,
+            model_repo,
+            data,
+            set_version,
+            console,
+            resume=resume,
+        )
+        return
     with TrainingProgress(console) as progress:
         result = train_model(
             settings,
@@ -82,6 +111,46 @@ def train(
             f"{result.metrics['unseen']['n_cases']} unseen cases: mean Dice {mean['dice']:.4f},"
             f" lowest {mean['dice_lowest']:.4f}, mean HD95 {mean['hd95_mm']:.2f} mm"
         )
+
+
+def _from_review(
+    config: TrainConfig,
+    run: Path,
+    start_from: Path,
+    model_repo: Path,
+    data: Path | None,
+    set_version: int | None,
+    console: Console,
+    *,
+    resume: bool,
+) -> None:
+    """Fine-tune on reviewed cases and say whether the model was promoted; exit code 1 where not."""
+    from inference.backends.triton_config import render_config
+    from inference.commands.review_rows import reviewed_series
+    from training.review_set import train_from_review
+
+    if not start_from.is_dir():
+        raise typer.BadParameter(f"{start_from} is not a model folder", param_hint="--start-from")
+    name = config.spec().name
+    rows, version = reviewed_series(name, data=data, version=set_version)
+    with TrainingProgress(console) as progress:
+        done = train_from_review(
+            config,
+            rows,
+            start_from,
+            run,
+            model_repo,
+            progress,
+            render_config=render_config,
+            set_version=version,
+            resume=resume,
+        )
+    if not done.fitted.is_finished:
+        console.print(f"{name}: stopped after {done.fitted.step} steps; go on with --resume")
+        return
+    console.print((run / "review-report.md").read_text(encoding="utf-8"))
+    if not done.is_promoted:
+        raise typer.Exit(NOT_PROMOTED)
 
 
 class TrainingProgress:

@@ -30,6 +30,8 @@ from inference.domain.encoding import Encoding
 
 Probabilities = Mapping[int, NDArray[np.float32]]
 Stage = Callable[[str], AbstractContextManager[None]]
+Amend = Callable[[Encoding, Dataset], Dataset]
+"""Changes an object before it is written and checked: a reader's name, a verification."""
 
 _ON_IMAGES = {"gsps", "sc", "ko"}
 """Kinds that are drawn on the source's own images; a resampled volume has none."""
@@ -49,7 +51,9 @@ class ResultWriter:
         out: Path,
         stage: Stage,
         probabilities: Probabilities | None = None,
+        amend: Amend | None = None,
     ) -> None:
+        self._amend = amend
         self._found = found
         self._algorithm = algorithm
         self._identity = identity
@@ -92,6 +96,8 @@ class ResultWriter:
         while True:
             with self._stage("encode"):
                 dataset = next(instances, None)
+                if dataset is not None and self._amend is not None:
+                    dataset = self._amend(encoding, dataset)
             if dataset is None:
                 return
             number += 1

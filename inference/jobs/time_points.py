@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from cuda_kernels.label_areas import label_areas
 from dicom_io.contours import outlines
 from dicom_io.diameters import Diameters, diameters
 from dicom_io.results import derived_uid
@@ -35,9 +36,11 @@ def longest_axes(
         float(np.linalg.norm(volume.affine_lps[:3, 2])),
     )
     axes: dict[int, Diameters] = {}
+    if not found:
+        return axes
+    areas, _, _ = label_areas(np.ascontiguousarray(labels), int(labels.max()) + 1)
     for label in found:
-        areas = [int(np.count_nonzero(plane == label)) for plane in labels]
-        mask = labels[int(np.argmax(areas))] == label
+        mask = labels[int(areas[:, label].argmax())] == label
         for outline in outlines(mask, at_most=1):
             axes[label] = diameters(outline.points, spacing_mm)
     return axes

@@ -246,25 +246,7 @@ class Worker:
         )
 
     def _file(self, draft: ResultDraft) -> FiledResult:
-        """Move a draft's files into the object store; a crash before the commit leaves orphans."""
-        files: list[ResultFile] = []
-        for kind, path in draft.files.items():
-            stored = self.objects.put(path)
-            sop_class_uid = instance_uid = ""
-            if path.suffix == ".dcm":
-                meta = read_file_meta(path)
-                sop_class_uid, instance_uid = meta.sop_class_uid, meta.instance_uid
-            files.append(
-                ResultFile(
-                    kind=kind,
-                    sha256=stored.sha256,
-                    size_bytes=stored.size_bytes,
-                    media_type=MEDIA_TYPES.get(path.suffix, "application/octet-stream"),
-                    sop_class_uid=sop_class_uid,
-                    instance_uid=instance_uid,
-                )
-            )
-        return FiledResult(draft=draft, files=tuple(files))
+        return file_draft(self.objects, draft)
 
     def _abandon(self, job: Job, lease: Lease) -> None:
         """Let go of a job that a later version overtook; one whose lease is lost is not ours."""
@@ -334,6 +316,29 @@ class Worker:
             yield out
         finally:
             shutil.rmtree(out, ignore_errors=True)
+
+
+def file_draft(objects: ObjectStore, draft: ResultDraft) -> FiledResult:
+    """Move a draft's files into the object store; a crash before the commit leaves orphans."""
+    files = tuple(stored_file(objects, kind, path) for kind, path in draft.files.items())
+    return FiledResult(draft=draft, files=files)
+
+
+def stored_file(objects: ObjectStore, kind: str, path: Path) -> ResultFile:
+    """Copy one file of a result into the object store."""
+    stored = objects.put(path)
+    sop_class_uid = instance_uid = ""
+    if path.suffix == ".dcm":
+        meta = read_file_meta(path)
+        sop_class_uid, instance_uid = meta.sop_class_uid, meta.instance_uid
+    return ResultFile(
+        kind=kind,
+        sha256=stored.sha256,
+        size_bytes=stored.size_bytes,
+        media_type=MEDIA_TYPES.get(path.suffix, "application/octet-stream"),
+        sop_class_uid=sop_class_uid,
+        instance_uid=instance_uid,
+    )
 
 
 def _is_our_fault(error: Exception) -> bool:

@@ -9,6 +9,7 @@ from alembic.config import Config
 from sqlalchemy import Connection
 
 from inference.storage import release_tables as _release_tables  # noqa: F401 - part of metadata
+from inference.storage import review_tables as _review_tables  # noqa: F401 - part of metadata
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 

@@ -18,6 +18,7 @@ from inference.domain.result import (
     ResultState,
     ReusedResult,
 )
+from inference.storage import reviews
 from inference.storage.errors import NotFoundError, StorageError
 from inference.storage.release_tables import retraction
 from inference.storage.tables import delivery, result, result_file
@@ -60,10 +61,11 @@ def store(
 ) -> Stored:
     """Make these the job's results and the study's current ones.
 
-    A key that is already stored is kept as it is, not inserted twice. Every other current result
-    of the study is superseded; for a job that ran one model, those of that model only. A result
-    that was taken back (recalled, rejected) stays so: a study that has nothing but it is superseded
-    until a result with another key takes its place.
+    A key that is already stored is kept as it is, not inserted twice; where a person corrected
+    that result, the correction is what is kept. Every other current result of the study is
+    superseded; for a job that ran one model, those of that model only. A result that was taken back
+    (recalled, rejected) stays so: a study that has nothing but it is superseded until a result with
+    another key takes its place.
 
     Raises
     ------
@@ -83,13 +85,14 @@ def store(
     for key, row in known.items():
         if row.study_uid != job.study_uid:
             raise ResultKeyError(key=key, problem=f"belongs to study {row.study_uid}")
-    ids = [row.id for row in known.values()]
+    corrected = reviews.successors(connection, [row.id for row in known.values()])
+    ids = {corrected.get(row.id, row.id) for row in known.values()}
     taken_back = set(
         connection.execute(
             select(retraction.c.result_id).where(retraction.c.result_id.in_(ids))
         ).scalars()
     )
-    kept = tuple(sorted(set(ids) - taken_back))
+    kept = tuple(sorted(ids - taken_back))
     superseded = _supersede(connection, job, kept)
     for row_id in kept:
         connection.execute(
@@ -107,6 +110,31 @@ def store(
     return Stored(
         new=tuple(new), kept=kept, superseded=tuple(row_id for row_id, _, _ in superseded)
     )
+
+
+def store_correction(
+    connection: Connection, machine: Result, filed: FiledResult, *, now: datetime
+) -> int:
+    """Store a person's correction of a result as the new current one; return its id.
+
+    The machine's result and files stay, superseded. The correction has the job, series and model
+    of what it corrects.
+    """
+    connection.execute(
+        update(result)
+        .where(result.c.id == machine.id)
+        .values(is_current=False, state=ResultState.SUPERSEDED.value)
+    )
+    new_id = _insert_row(
+        connection,
+        filed,
+        now,
+        job_id=machine.job_id,
+        study_uid=machine.study_uid,
+        study_version=machine.study_version,
+    )
+    reviews.succeed(connection, machine.id, new_id)
+    return new_id
 
 
 def keys_of_study(connection: Connection, study_uid: str) -> frozenset[str]:
@@ -250,14 +278,33 @@ def _name_successors(
 
 
 def _insert(connection: Connection, job: Job, filed: FiledResult, now: datetime) -> int:
+    return _insert_row(
+        connection,
+        filed,
+        now,
+        job_id=job.id,
+        study_uid=job.study_uid,
+        study_version=job.study_version,
+    )
+
+
+def _insert_row(
+    connection: Connection,
+    filed: FiledResult,
+    now: datetime,
+    *,
+    job_id: int,
+    study_uid: str,
+    study_version: int,
+) -> int:
     draft = filed.draft
     row_id = connection.execute(
         insert(result)
         .values(
             key=draft.key,
-            job_id=job.id,
-            study_uid=job.study_uid,
-            study_version=job.study_version,
+            job_id=job_id,
+            study_uid=study_uid,
+            study_version=study_version,
             series_uid=draft.series_uid,
             model=draft.model,
             model_version=draft.model_version,

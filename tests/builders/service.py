@@ -158,7 +158,9 @@ def finished_study(
     headers = {"X-API-Key": key} if key else {}
     ends_s = time.monotonic() + timeout_s
     while time.monotonic() < ends_s:
-        answer = httpx.get(f"{service.http_url}/v1/studies/{study_uid}", headers=headers)
+        answer = httpx.get(
+            f"{service.http_url}/v1/studies/{study_uid}", headers=headers, timeout=60
+        )
         body: dict[str, Any] = answer.json()
         if answer.status_code == 200 and not body["is_pending"]:
             return body

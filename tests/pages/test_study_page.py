@@ -252,3 +252,106 @@ def test_every_control_has_a_name(page: Page, shown: Shown) -> None:
             .map(e => e.outerHTML)"""
     )
     assert nameless == []
+
+
+@pytest.mark.parametrize("plane", ["axial", "coronal", "sagittal"])
+def test_every_segment_has_its_colour_where_it_is_in_every_plane(
+    page: Page, shown: Shown, plane: str
+) -> None:
+    open_study(page, shown)
+    page.wait_for_selector('#stage[data-labels="all"]')  # planes are cut in the page from here on
+    set_window(page, 5000, 100)
+    page.fill("#opacity", "100")
+    for box, color in ((LEFT_BOX, LEFT_COLOR), (RIGHT_BOX, RIGHT_COLOR)):
+        z, y, x = (middle(box, axis) for axis in range(3))
+        # On the screen: slices from the head, rows to the back, columns to the patient's left.
+        index, row, column, height, width = {
+            "axial": (N_SLICES - 1 - int(z), y, x, N_ROWS, N_COLUMNS),
+            "coronal": (int(y), N_SLICES - z, x, N_SLICES, N_COLUMNS),
+            "sagittal": (int(x), N_SLICES - z, y, N_SLICES, N_ROWS),
+        }[plane]
+        go_to(page, plane, index)
+        page.wait_for_timeout(100)
+        pixels = stage_pixels(page)
+        assert at(page, pixels, row, column, height, width) == pytest.approx(color, abs=2)
+        mirrored = at(page, pixels, height - row, width - column, height, width)
+        assert mirrored != pytest.approx(color, abs=20)
+        seen = np.argwhere(np.abs(pixels.astype(int) - color).max(axis=2) < 3)
+        drawn = json.loads(page.locator("#stage").get_attribute("data-box") or "")
+        found = (seen.min(axis=0), seen.max(axis=0) + 1)
+        rows = {"axial": box[1], "coronal": box[0], "sagittal": box[0]}[plane]
+        columns = {"axial": box[2], "coronal": box[2], "sagittal": box[1]}[plane]
+        top = rows.start if plane == "axial" else N_SLICES - rows.stop
+        assert found[0][0] == pytest.approx(drawn["top"] + top / height * drawn["height"], abs=2)
+        assert found[0][1] == pytest.approx(
+            drawn["left"] + columns.start / width * drawn["width"], abs=2
+        )
+
+
+def test_searching_and_colouring_a_segment_ask_the_service_nothing(
+    page: Page, shown: Shown
+) -> None:
+    open_study(page, shown)
+    page.wait_for_selector('#stage[data-labels="all"]')
+    go_to(page, "axial", BOTH_SLICE)
+    set_window(page, 5000, 100)
+    page.fill("#opacity", "100")
+    page.wait_for_load_state("networkidle")
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.fill("#segment-search", "right")
+    assert page.inner_text("#segment-count") == "1 / 2"
+    assert page.locator("tr[data-label]:visible").count() == 1
+    page.click("#hide-all")  # of the listed ones
+    page.fill("#segment-search", "")
+    page.evaluate(
+        """() => { const input = document.querySelector('tr[data-label="1"] .segment-color');
+            input.value = '#00ff40'; input.dispatchEvent(new Event('input')); }"""
+    )
+    page.wait_for_timeout(150)
+    pixels = stage_pixels(page)
+    left = (middle(LEFT_BOX, 1), middle(LEFT_BOX, 2), N_ROWS, N_COLUMNS)
+    right = (middle(RIGHT_BOX, 1), middle(RIGHT_BOX, 2), N_ROWS, N_COLUMNS)
+    assert at(page, pixels, *left) == (0, 255, 64)
+    assert at(page, pixels, *right) == (0, 0, 0)
+    assert asked == []
+
+
+def test_one_key_copies_the_findings(page: Page, shown: Shown) -> None:
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    open_study(page, shown)
+    page.focus("#stage")
+    page.keyboard.press("c")
+    page.locator("#review-message", has_text="copied").wait_for()
+    text = page.evaluate("navigator.clipboard.readText()")
+    assert "Left box: volume 4.03 ml, mean 300 ± 0 HU" in text
+    assert "measured by AI, to be confirmed" in text
+    page.keyboard.press("?")
+    assert page.is_visible("#help-dialog")
+
+
+def test_a_click_moves_the_point_of_all_three_planes(page: Page, shown: Shown) -> None:
+    open_study(page, shown)
+    page.wait_for_selector('#stage[data-labels="all"]')
+    go_to(page, "axial", BOTH_SLICE)
+    page.focus("#stage")
+    page.keyboard.press("m")
+    page.wait_for_selector(".other-plane[data-shown]")
+    box = json.loads(page.locator("#stage").get_attribute("data-box") or "")
+    row, column = 8, 19  # inside the left box
+    page.locator("#stage").click(
+        position={
+            "x": box["left"] + (column + 0.5) / N_COLUMNS * box["width"],
+            "y": box["top"] + (row + 0.5) / N_ROWS * box["height"],
+        }
+    )
+    page.wait_for_selector(f'.other-plane[data-shown="coronal/{row}"]')
+    page.wait_for_selector(f'.other-plane[data-shown="sagittal/{column}"]')
+    # The box is in the middle of both other planes, in its colour.
+    page.fill("#opacity", "100")
+    set_window(page, 5000, 100)
+    page.wait_for_timeout(200)
+    for number in (0, 1):
+        stage = page.locator(".other-plane").nth(number)
+        pixels = np.asarray(Image.open(io.BytesIO(stage.screenshot())).convert("RGB"))
+        assert (np.abs(pixels.astype(int) - LEFT_COLOR).max(axis=2) < 3).sum() > 50

@@ -114,14 +114,3 @@ _CHINESE = {
 }
 
 WORDS: Mapping[str, Mapping[str, str]] = MappingProxyType({"en": _ENGLISH, "zh": _CHINESE})
-
-
-def language_of(wanted: str | None, accepted: str) -> str:
-    """Return the page's language: the one asked for, else the browser's first that is here."""
-    if wanted in LANGUAGES:
-        return str(wanted)
-    for part in accepted.split(","):
-        tag = part.partition(";")[0].strip().lower().partition("-")[0]
-        if tag in LANGUAGES:
-            return tag
-    return "en"

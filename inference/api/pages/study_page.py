@@ -18,6 +18,8 @@ from inference.api.overview import (
 )
 from inference.api.pages.cards import model_card
 from inference.api.pages.change_rows import change_rows
+from inference.api.pages.review_card import review_card
+from inference.api.pages.review_words import Language
 from inference.api.routes.changes import comparisons_of
 from inference.api.routes.results import file_name
 from inference.api.routes.views import series_files, view_data
@@ -26,6 +28,7 @@ from inference.domain.result import Result, ResultState
 from inference.domain.study import Series
 from inference.domain.study_state import StudyState
 from inference.storage import late_results as late_store
+from inference.storage import priors
 from inference.storage import results as result_store
 from inference.storage import studies as study_store
 
@@ -84,6 +87,7 @@ def study_page(
     *,
     wanted_series: str | None,
     wanted_result: int | None,
+    language: Language = "en",
 ) -> dict[str, Any]:
     """Return what the template of the study page shows.
 
@@ -105,8 +109,11 @@ def study_page(
     view, no_view_reason = _view(context, study_uid, shown)
     result = shown.result if shown else None
     spec = context.models.get(result.model) if result else None
+    review = review_card(context, identity, result, language) if result else None
     if view is not None and shown is not None:
         view["series_title"] = shown.title
+        view["prior"] = _prior(context, result)
+        view["review"] = review["page"] if review and view["labels_url"] else None
     return {
         "study": _study_fields(overview, identity),
         "is_open": overview.standing.is_pending,
@@ -129,6 +136,7 @@ def study_page(
         "view": view,
         "no_view_reason": no_view_reason,
         "result": _result_fields(context, result) if result else None,
+        "review": review,
         "comparisons": change_rows(comparisons_of(context, result.id)) if result else [],
         "timings": _timings(result) if result else None,
         "card": model_card(spec) if spec else None,
@@ -193,6 +201,21 @@ def _view(
         return view_data(context, files, shown.result), ""
     except ApiError as error:
         return None, f"The slices cannot be drawn: {error.detail}"
+
+
+def _prior(context: ApiContext, result: Result | None) -> dict[str, str] | None:
+    """Return where the newest earlier result of the patient and model can be fetched from."""
+    if result is None:
+        return None
+    with context.database.read() as connection:
+        found = priors.priors_of(connection, result.id)
+    if not found:
+        return None
+    date = found[0].study_date
+    return {
+        "url": f"/v1/views/results/{found[0].result_id}",
+        "title": f"{date[:4]}-{date[4:6]}-{date[6:8]}",
+    }
 
 
 def _study_fields(overview: StudyOverview, identity: Identity) -> dict[str, Any]:

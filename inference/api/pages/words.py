@@ -46,12 +46,12 @@ def catalogue() -> dict[str, dict[str, str]]:
     return found
 
 
-def language_of(request: Request) -> Language:
-    """Return the language to answer a request in."""
-    chosen = request.cookies.get(LANGUAGE_COOKIE)
-    for language in LANGUAGES:
-        if chosen == language:
-            return language
+def language_of(request: Request, wanted: str | None = None) -> Language:
+    """Return the language to answer a request in; ``wanted`` is what its address asks for."""
+    for asked in (wanted, request.cookies.get(LANGUAGE_COOKIE)):
+        for language in LANGUAGES:
+            if asked == language:
+                return language
     return preferred_language(request.headers.get("accept-language", ""))
 
 

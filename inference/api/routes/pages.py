@@ -22,10 +22,14 @@ from inference.api.overview import (
 from inference.api.pages.cards import model_card
 from inference.api.pages.render import page, render
 from inference.api.pages.study_page import person_name, stamp_of, study_page, study_title
+from inference.api.pages.words import language_of
 from inference.api.routes.models import ModelName, spec_of
+from inference.api.routes.reviews import MOST_REVIEWS
+from inference.domain.concordance import GROUPINGS, concordance
 from inference.domain.job import JobState
 from inference.domain.roles import IMAGE_READERS, STAFF, Permissions
 from inference.domain.study_state import StudyState
+from inference.storage import reviews as review_store
 from inference.storage import studies as study_store
 
 router = APIRouter(include_in_schema=False)
@@ -71,9 +75,17 @@ def study(
     study_uid: Uid,
     series: Annotated[str | None, Query(max_length=64, pattern=UID_PATTERN)] = None,
     result: Annotated[int | None, Query(ge=1, le=2**62)] = None,
+    lang: Annotated[str, Query(max_length=8)] = "",
 ) -> HTMLResponse:
-    """Show one study: slices, overlay, figures."""
-    values = study_page(context, asker, study_uid, wanted_series=series, wanted_result=result)
+    """Show one study: slices, overlay, figures, and the decision about them."""
+    values = study_page(
+        context,
+        asker,
+        study_uid,
+        wanted_series=series,
+        wanted_result=result,
+        language=language_of(request, lang),
+    )
     return page(request, "study.html", section="studies", **values)
 
 
@@ -88,7 +100,10 @@ def study_stamp(context: Context, study_uid: Uid) -> str:
 def models(request: Request, context: Context) -> HTMLResponse:
     """Show the models that are served."""
     cards = [model_card(spec) for spec in context.models.values()]
-    return page(request, "models.html", section="models", cards=cards)
+    with context.database.read() as connection:
+        found = review_store.list_reviews(connection, limit=MOST_REVIEWS)
+    figures = [(by, concordance(found, by)) for by in GROUPINGS] if found else []
+    return page(request, "models.html", section="models", cards=cards, figures=figures)
 
 
 @router.get("/models/{name}", response_class=HTMLResponse)

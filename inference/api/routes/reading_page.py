@@ -11,9 +11,10 @@ from fastapi.responses import HTMLResponse
 
 from inference.api.access import Identity
 from inference.api.deps import ApiContext, Asker, Context
-from inference.api.pages.reading_words import LANGUAGES, WORDS, language_of
+from inference.api.pages.reading_words import LANGUAGES, WORDS
 from inference.api.pages.render import page, render
 from inference.api.pages.study_page import person_name
+from inference.api.pages.words import language_of
 from inference.api.routes.reading import SEEING, is_mine, rows_for
 from inference.domain.roles import Permissions
 from inference.services.telemedicine.listing import Row
@@ -41,7 +42,7 @@ def reading(
     lang: LanguageQuery = None,
 ) -> HTMLResponse:
     """Show the reading list."""
-    language = language_of(lang, request.headers.get("accept-language", ""))
+    language = language_of(request, lang)
     values = _values(context, asker, state, modality, mine, language)
     return page(request, "reading.html", section="reading", **values)
 
@@ -57,7 +58,7 @@ def reading_fragment(
     lang: LanguageQuery = None,
 ) -> Response:
     """Show the rows alone, or say that they have not changed."""
-    language = language_of(lang, request.headers.get("accept-language", ""))
+    language = language_of(request, lang)
     html = render("_reading.html", **_values(context, asker, state, modality, mine, language))
     tag = f'"{hashlib.sha256(html.encode()).hexdigest()[:32]}"'
     if request.headers.get("if-none-match") == tag:

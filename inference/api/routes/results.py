@@ -22,7 +22,9 @@ PERMISSIONS: Permissions = {
     ("GET", "/v1/results/{result_id}/files/{kind}"): IMAGE_READERS | {Role.INTEGRATION},
 }
 
-Kind = Annotated[str, PathParameter(max_length=32, pattern=r"^[a-z]+(_[a-z]+)?(-[0-9]{2,3})?$")]
+Kind = Annotated[
+    str, PathParameter(max_length=32, pattern=r"^[a-z]+(_[a-z]+)?(-[0-9]{2,3}|-verified)?$")
+]
 FILE_ENDINGS = {"labels": ".nii.gz", "sheet": ".png", "result": ".json"}
 """Endings of files that are not DICOM; those are ``.<kind>.dcm``."""
 

@@ -13,7 +13,8 @@ from PIL import Image
 
 from dicom_io.volume import Volume
 from inference.api.errors import ApiError
-from inference.api.slices import PLANES, DisplayVolume, edge_letter, window_to_grey
+from inference.api.slices import DisplayVolume, edge_letter, window_to_grey
+from inference.pipeline.screen import PLANES
 from tests.builders.two_boxes import (
     LEFT_BOX,
     RIGHT_BOX,

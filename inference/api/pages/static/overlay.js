@@ -1,7 +1,25 @@
-// Label slices to coloured pixels. A label is an integer per pixel; 0 is nothing.
+// Values to grey, labels to colour. A label is an integer per pixel; 0 is nothing.
 
-export function readLabels(buffer, bytesPerPixel) {
-  return bytesPerPixel === 1 ? new Uint8Array(buffer) : new Uint16Array(buffer);
+/** Grey by value for int16, as canvas pixels; PS3.3 C.11.2.1.2.1 (LINEAR). Index: value mod 65536. */
+export function greyTable({ center, width }) {
+  const table = new Uint32Array(65536);
+  for (let value = -32768; value < 32768; value++) table[value & 0xffff] = greyPixel(value, center, width);
+  return table;
+}
+
+function greyPixel(value, center, width) {
+  const step = width > 1 ? 1 : 0;
+  const low = center - 0.5 * step - (width - step) / 2;
+  const grey = Math.min(255, Math.max(0, Math.round(((value - low) * 255) / Math.max(width - step, 1e-9))));
+  return ((255 << 24) | (grey << 16) | (grey << 8) | grey) >>> 0;
+}
+
+export function paintValues(values, width, height, window, table) {
+  const image = new ImageData(width, height);
+  const pixels = new Uint32Array(image.data.buffer);
+  if (values instanceof Int16Array) for (let i = 0; i < values.length; i++) pixels[i] = table[values[i] & 0xffff];
+  else for (let i = 0; i < values.length; i++) pixels[i] = greyPixel(values[i], window.center, window.width);
+  return image;
 }
 
 /** Colours by label as 0xAABBGGRR (canvas byte order on every browser platform); 0 hides. */

@@ -1,16 +1,20 @@
 // The study page: holds the state, and keeps controls, captions and picture in step with it.
 import { drawPresence, paletteOf } from "/static/overlay.js";
+import { OtherPlanes } from "/static/planes.js";
+import { Prior } from "/static/prior.js";
+import { Reviewing } from "/static/review.js";
+import { Segments } from "/static/segments.js";
 import { SliceSource } from "/static/slices.js";
 import { SliceViewer } from "/static/viewer.js";
 
 const view = JSON.parse(document.getElementById("view-data").textContent);
 const byId = (id) => document.getElementById(id);
 const planes = Object.fromEntries(view.planes.map((plane) => [plane.plane, plane]));
-const names = new Map(view.segments.map((segment) => [segment.label, segment.name]));
 
 const state = {
   plane: planes[view.first_plane],
   index: { ...view.first_index },
+  first: { ...view.first_index },
   window: { center: view.presets[0].center, width: view.presets[0].width },
   isOverlayOn: true,
   isOutline: false,
@@ -20,6 +24,10 @@ const state = {
 };
 const source = new SliceSource(view);
 const viewer = new SliceViewer(byId("stage"), byId("canvas"), source, change);
+const prior = view.prior ? new Prior(view.prior, state, change) : null;
+const others = new OtherPlanes(viewer, source, state, planes, { change, refresh });
+const segments = new Segments(view, state, { goTo, redraw });
+const READ_AHEAD_MS = 1500;
 let direction = 1;
 
 /** The one place where the state changes. */
@@ -44,7 +52,8 @@ function rounded({ center, width }) {
 
 function refresh() {
   const index = state.index[state.plane.plane];
-  viewer.show(state).then(() => source.prefetch(state.plane.plane, index, state.plane.n_slices, state.window, direction));
+  const shown = viewer.show(state);
+  shown.then(() => source.prefetch(state.plane.plane, index, state.plane.n_slices, direction));
   const slider = byId("slice");
   slider.max = String(state.plane.n_slices - 1);
   slider.value = String(index);
@@ -60,6 +69,9 @@ function refresh() {
   for (const button of document.querySelectorAll("[data-style]")) button.setAttribute("aria-pressed", String((button.dataset.style === "outline") === state.isOutline));
   if (byId("overlay")) byId("overlay").checked = state.isOverlayOn;
   drawPresence(byId("presence"), view.segments, state.plane.plane, state.plane.n_slices, index, state.hidden);
+  prior?.follow();
+  others.follow();
+  return shown;
 }
 
 /** The slice's place along its main axis, as PACS viewers say it. */
@@ -73,7 +85,7 @@ function positionText(index) {
 
 function sayPoint(point) {
   const [x, y, z] = point ? point.lps : [];
-  const name = point && state.isOverlayOn && !state.hidden.has(point.label) ? names.get(point.label) : null;
+  const name = point && state.isOverlayOn && !state.hidden.has(point.label) ? segments.names.get(point.label) : null;
   byId("corner-point").textContent = point
     ? `${name ? `${name}\n` : ""}${x >= 0 ? "L" : "R"} ${Math.abs(x).toFixed(1)}  ${y >= 0 ? "P" : "A"} ${Math.abs(y).toFixed(1)}  ${z >= 0 ? "S" : "I"} ${Math.abs(z).toFixed(1)} mm`
     : "";
@@ -85,10 +97,21 @@ function redraw() {
   refresh();
 }
 
-byId("slice").addEventListener("input", (event) => goTo(Number(event.target.value)));
-for (const button of document.querySelectorAll("[data-plane]")) {
-  button.addEventListener("click", () => { state.plane = planes[button.dataset.plane]; viewer.reset(); refresh(); });
+function showPlane(name) {
+  state.plane = planes[name];
+  viewer.reset();
+  refresh();
 }
+
+function nextWindow() {
+  const at = Number(byId("preset").value);
+  const preset = view.presets[Number.isInteger(at) ? (at + 1) % view.presets.length : 0];
+  state.window = { center: preset.center, width: preset.width };
+  refresh();
+}
+
+byId("slice").addEventListener("input", (event) => goTo(Number(event.target.value)));
+for (const button of document.querySelectorAll("[data-plane]")) button.addEventListener("click", () => showPlane(button.dataset.plane));
 byId("preset").addEventListener("change", (event) => {
   const preset = view.presets[Number(event.target.value)];
   if (preset) { state.window = { center: preset.center, width: preset.width }; refresh(); }
@@ -100,23 +123,39 @@ for (const id of ["center", "width"]) {
   });
 }
 byId("overlay")?.addEventListener("change", (event) => { state.isOverlayOn = event.target.checked; redraw(); });
-byId("opacity")?.addEventListener("input", (event) => { state.opacity = Number(event.target.value) / 100; viewer.draw(); });
+byId("opacity")?.addEventListener("input", (event) => { state.opacity = Number(event.target.value) / 100; redraw(); });
 for (const button of document.querySelectorAll("[data-style]")) {
   button.addEventListener("click", () => { state.isOutline = button.dataset.style === "outline"; redraw(); });
 }
-for (const row of document.querySelectorAll("tr[data-label]")) {
-  const label = Number(row.dataset.label);
-  row.querySelector(".segment-shown").addEventListener("change", (event) => {
-    if (event.target.checked) state.hidden.delete(label); else state.hidden.add(label);
-    row.classList.toggle("is-hidden", !event.target.checked);
-    redraw();
-  });
-  row.querySelector(".segment-go").addEventListener("click", () => {
-    const where = view.segments.find((segment) => segment.label === label)?.presence[state.plane.plane];
-    if (where?.largest !== undefined) goTo(where.largest);
-  });
-}
 
+const review = view.review ? new Reviewing(view, viewer, source, {
+  active: () => segments.active,
+  seen: () => ({
+    plane: state.plane.plane, index: state.index[state.plane.plane], ...state.window, opacity: state.opacity,
+    overlay: state.isOverlayOn, outline: state.isOutline, hidden: [...state.hidden], language: document.documentElement.lang,
+  }),
+}) : null;
+
+async function copyText() {
+  const text = byId("report-text");
+  if (!text) return;
+  const words = JSON.parse(byId("review-words").textContent);
+  try {
+    await navigator.clipboard.writeText(text.value);
+    byId("review-message").textContent = words.copied;
+  } catch { // no secure context, or not allowed: the person copies it
+    text.hidden = false;
+    text.focus();
+    text.select();
+    byId("review-message").textContent = words.not_copied;
+  }
+}
+byId("copy")?.addEventListener("click", copyText);
+byId("three-planes").addEventListener("click", () => others.toggle());
+byId("prior")?.addEventListener("click", () => prior.toggle());
+byId("help")?.addEventListener("click", () => byId("help-dialog").showModal());
+
+const zoom = (factor) => viewer.zoomAt(factor, byId("stage").clientWidth / 2, byId("stage").clientHeight / 2);
 const KEYS = {
   ArrowUp: () => goTo(state.index[state.plane.plane] - 1),
   ArrowDown: () => goTo(state.index[state.plane.plane] + 1),
@@ -128,14 +167,55 @@ const KEYS = {
   End: () => goTo(state.plane.n_slices - 1),
   o: () => { state.isOverlayOn = !state.isOverlayOn; redraw(); },
   f: () => { state.isOutline = !state.isOutline; redraw(); },
-  "+": () => viewer.zoomAt(1.25, byId("stage").clientWidth / 2, byId("stage").clientHeight / 2),
-  "-": () => viewer.zoomAt(0.8, byId("stage").clientWidth / 2, byId("stage").clientHeight / 2),
+  "+": () => zoom(1.25),
+  "-": () => zoom(0.8),
   0: () => viewer.reset(),
+  1: () => showPlane("axial"),
+  2: () => showPlane("coronal"),
+  3: () => showPlane("sagittal"),
+  w: nextWindow,
+  m: () => others.toggle(),
+  v: () => prior?.toggle(),
+  n: () => segments.step(1),
+  p: () => segments.step(-1),
+  h: () => segments.show(segments.active, state.hidden.has(segments.active)),
+  "/": () => byId("segment-search")?.focus(),
+  c: copyText,
+  "?": () => byId("help-dialog")?.showModal(),
+  a: () => review?.askAccept(),
+  r: () => review?.open("reject-dialog"),
+  e: () => review?.toggleDrawing(),
+  g: () => byId("next-case")?.click(),
+  "[": () => review?.brush?.resize(0.8) ?? review?.showTool(),
+  "]": () => review?.brush?.resize(1.25) ?? review?.showTool(),
+  x: () => review?.setTool({ isErase: !review.brush?.isErase }),
+  b: () => review?.setTool({ isBall: !review.brush?.isBall }),
+  t: () => review?.toggleThreshold(),
+  i: () => review?.interpolate(),
+  z: () => review?.undo(),
+  y: () => review?.redo(),
 };
-byId("stage").addEventListener("keydown", (event) => {
-  const action = event.ctrlKey || event.metaKey || event.altKey ? null : KEYS[event.key.length === 1 ? event.key.toLowerCase() : event.key];
+document.addEventListener("keydown", (event) => {
+  const isTyping = event.target.closest?.("input:not([type=range]):not([type=checkbox]), select, textarea, dialog");
+  if (isTyping || event.altKey) return;
+  const isCommand = event.ctrlKey || event.metaKey;
+  const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
+  if (isCommand && !["z", "y"].includes(key)) return;
+  // Keys that move focus or press what has it stay theirs; arrows belong to a slider in hand.
+  if (key.length > 1 && event.target !== byId("stage") && event.target !== document.body) return;
+  const action = isCommand && key === "z" && event.shiftKey ? KEYS.y : KEYS[key];
   if (action) { event.preventDefault(); action(); }
 });
 window.addEventListener("resize", refresh);
 byId("stage").focus({ preventScroll: true });
-refresh();
+performance.mark("page-script");
+refresh().then(() => {
+  performance.mark("first-overlay");
+  return source.loadVolume();
+}).then(() => {
+  viewer.relabel();
+  performance.mark("all-labels");
+  byId("stage").dataset.labels = "all";
+  // The next case is read ahead while this one is looked at.
+  if (view.review) setTimeout(() => fetch(`${view.review.next_url}&warm=true`).catch(() => {}), READ_AHEAD_MS);
+}).catch((error) => viewer.say(error.message));

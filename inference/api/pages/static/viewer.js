@@ -1,5 +1,5 @@
 // Draws one slice with its overlay on a canvas, and turns wheel, keys and drags into changes.
-import { paint } from "/static/overlay.js";
+import { greyTable, paint, paintValues } from "/static/overlay.js";
 
 const MARGIN = 8;
 const DRAG_START_PX = 3;
@@ -15,6 +15,12 @@ export class SliceViewer {
     this.zoom = 1;
     this.shift = [0, 0];    // of the picture, in CSS pixels
     this.overlayCanvas = document.createElement("canvas");
+    this.pictureCanvas = document.createElement("canvas");
+    this.table = { key: "", grey: null };
+    this.also = [];         // other viewers of the same labels
+    this.decorate = null;   // draws over the picture
+    this.wasDragged = false;
+    this.tool = null;       // what takes over drags while a correction is drawn
     this.request = 0;
     this.listen();
     new ResizeObserver(() => this.draw()).observe(stage);
@@ -26,12 +32,14 @@ export class SliceViewer {
     this.state = state;
     const index = state.index[state.plane.plane];
     try {
-      const [picture, labels] = await Promise.all([
-        this.source.picture(state.plane.plane, index, state.window),
-        this.source.labelsOf(state.plane.plane, index),
-      ]);
+      const { plane } = state.plane;
+      const peeked = this.source.peek(plane, index);
+      const known = peeked && (this.source.volume || !this.source.view.labels_url);
+      const [values, labels] = known
+        ? [peeked, this.source.labelsOf(plane, index)]  // all here: drawn in the same frame
+        : await Promise.all([this.source.values(plane, index), this.source.labelsOf(plane, index)]);
       if (request !== this.request) return;
-      this.shown = { plane: state.plane, index, picture, labels };
+      this.shown = { plane: state.plane, index, values, labels };
       this.say("");
       this.draw();
     } catch (error) {
@@ -40,7 +48,7 @@ export class SliceViewer {
   }
 
   say(text) {
-    const message = document.getElementById("stage-message");
+    const message = this.stage.querySelector(".stage-message");
     message.textContent = text;
     message.hidden = !text;
   }
@@ -73,7 +81,7 @@ export class SliceViewer {
     const box = this.place(shown.plane);
     context.imageSmoothingEnabled = true;
     context.imageSmoothingQuality = "high";
-    context.drawImage(shown.picture, box.left, box.top, box.width, box.height);
+    context.drawImage(this.picture(), box.left, box.top, box.width, box.height);
     if (shown.labels && state.isOverlayOn) {
       const painted = paint(shown.labels, shown.plane.width, shown.plane.height, state.palette, state.isOutline);
       this.overlayCanvas.width = shown.plane.width;
@@ -84,9 +92,33 @@ export class SliceViewer {
       context.drawImage(this.overlayCanvas, box.left, box.top, box.width, box.height);
       context.globalAlpha = 1;
     }
+    this.tool?.draw(context, box, shown);
+    this.decorate?.(context, box, shown);
     this.stage.dataset.shown = `${shown.plane.plane}/${shown.index}`;
     this.stage.dataset.box = JSON.stringify(box);
     this.stage.dataset.drawn = String(Number(this.stage.dataset.drawn || 0) + 1);
+  }
+
+  /** The slice as grey pixels; drawn anew only when slice or window changed. */
+  picture() {
+    const { shown, state, pictureCanvas } = this;
+    const key = `${state.window.center}/${state.window.width}`;
+    if (this.table.key !== key) this.table = { key, grey: greyTable(state.window) };
+    if (this.painted?.values === shown.values && this.painted.key === key) return pictureCanvas;
+    pictureCanvas.width = shown.plane.width;
+    pictureCanvas.height = shown.plane.height;
+    pictureCanvas.getContext("2d").putImageData(
+      paintValues(shown.values, shown.plane.width, shown.plane.height, state.window, this.table.grey), 0, 0);
+    this.painted = { values: shown.values, key };
+    return pictureCanvas;
+  }
+
+  /** Labels were edited: cut the shown slice anew and draw. */
+  relabel() {
+    this.also.forEach((other) => other.relabel());
+    if (!this.shown || !this.source.volume) return;
+    this.shown.labels = this.source.volume.cut(this.shown.plane.plane, this.shown.index);
+    this.draw();
   }
 
   reset() {
@@ -107,13 +139,13 @@ export class SliceViewer {
   }
 
   /** The pixel under a point of the stage, or null outside of the picture. */
-  pixelAt(x, y) {
+  pixelAt(x, y, isOutsideTaken = false) {
     if (!this.shown) return null;
     const { plane, labels, index } = this.shown;
     const box = this.place(plane);
     const column = Math.floor(((x - box.left) / box.width) * plane.width);
     const row = Math.floor(((y - box.top) / box.height) * plane.height);
-    if (column < 0 || row < 0 || column >= plane.width || row >= plane.height) return null;
+    if (!isOutsideTaken && (column < 0 || row < 0 || column >= plane.width || row >= plane.height)) return null;
     const lps = [0, 1, 2].map((axis) => plane.origin_lps_mm[axis] + index * plane.slice_step_lps_mm[axis]
       + row * plane.row_step_lps_mm[axis] + column * plane.column_step_lps_mm[axis]);
     return { row, column, lps, label: labels ? labels[row * plane.width + column] : 0 };
@@ -138,7 +170,17 @@ export class SliceViewer {
     let drag = null;
     stage.addEventListener("pointerdown", (event) => {
       if (event.button > 1) return;
+      this.wasDragged = false;
       const isMove = event.shiftKey || event.button === 1;
+      if (this.tool && !isMove && event.button === 0) {
+        const rect = stage.getBoundingClientRect();
+        drag = { kind: "tool" };
+        stage.setPointerCapture(event.pointerId);
+        stage.focus({ preventScroll: true });
+        event.preventDefault();
+        this.tool.down(this.pixelAt(event.clientX - rect.left, event.clientY - rect.top));
+        return;
+      }
       const kind = isMove ? "move" : event.pointerType === "touch" ? "scroll" : "window";
       drag = { kind, x: event.clientX, y: event.clientY, window: { ...this.state.window }, shift: [...this.shift], far: false, rest: 0 };
       stage.setPointerCapture(event.pointerId);
@@ -147,10 +189,14 @@ export class SliceViewer {
     });
     stage.addEventListener("pointermove", (event) => {
       const rect = stage.getBoundingClientRect();
+      if (this.tool) this.tool.pointer = this.pixelAt(event.clientX - rect.left, event.clientY - rect.top, true);
+      if (drag?.kind === "tool") { this.tool.moved(this.tool.pointer); return; }
+      if (this.tool && !drag) this.draw();
       if (!drag) { this.onChange({ point: this.pixelAt(event.clientX - rect.left, event.clientY - rect.top) }); return; }
       const [dx, dy] = [event.clientX - drag.x, event.clientY - drag.y];
       if (!drag.far && Math.hypot(dx, dy) < DRAG_START_PX) return;
       drag.far = true;
+      this.wasDragged = true;
       if (drag.kind === "move") {
         this.shift = [drag.shift[0] + dx, drag.shift[1] + dy];
         this.draw();
@@ -165,7 +211,7 @@ export class SliceViewer {
         } });
       }
     });
-    for (const name of ["pointerup", "pointercancel"]) stage.addEventListener(name, () => { drag = null; });
+    for (const name of ["pointerup", "pointercancel"]) stage.addEventListener(name, () => { if (drag?.kind === "tool") this.tool?.up(); drag = null; });
     stage.addEventListener("pointerleave", () => this.onChange({ point: null }));
     stage.addEventListener("dblclick", () => this.reset());
   }

@@ -8,7 +8,7 @@ from alembic import op
 from inference.storage.tables import ROW_ID, UtcDateTime
 
 revision = "0003_people"
-down_revision = "0003_release"
+down_revision = "0003_review"
 branch_labels = None
 depends_on = None
 
