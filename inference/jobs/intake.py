@@ -23,6 +23,8 @@ from inference.jobs.archive import members
 from inference.jobs.errors import ConflictError, IntakeError, TooLargeError
 from inference.jobs.identify import Announced, Identity, check_uid, identify
 from inference.jobs.inflate import plain_dataset
+from inference.jobs.ordered import ordered, refuse_if_cancelled
+from inference.jobs.patient_identity import note_patient
 from inference.jobs.receipts import ArchiveReceipt, IntakeSettings, Receipt, RefusedMember
 from inference.jobs.refusals import Refusal, RefusalLog
 from inference.jobs.structure import PREAMBLE_BYTES, read_file_meta, walk_dataset
@@ -220,6 +222,8 @@ class Intake:
             raise ConflictError(field=error.field, problem=error.problem) from error
         job_id = None
         is_new = count is not None
+        if is_new:
+            note_patient(connection, new, identity.description, self.settings.authorities)
         if (
             count is not None
             and new.is_image
@@ -252,8 +256,11 @@ class Intake:
 
     def _queue(
         self, connection: Connection, new: Instance, count: StudyCount, priority: Priority
-    ) -> int:
-        return jobs.collect(
+    ) -> int | None:
+        priority, is_cancelled = ordered(connection, new.study_uid, priority)
+        if is_cancelled:  # the refusal of the first instance stands for the study
+            return None
+        job_id = jobs.collect(
             connection,
             new.study_uid,
             now=new.received_at,
@@ -265,6 +272,8 @@ class Intake:
             priority=priority,
             model=self.settings.model,
         )
+        refuse_if_cancelled(connection, new.study_uid, now=new.received_at)
+        return job_id
 
 
 class Upload:

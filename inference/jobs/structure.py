@@ -51,12 +51,16 @@ WANTED = frozenset(
         0x00080016,  # SOP Class UID
         0x00080018,  # SOP Instance UID
         0x00080020,  # Study Date
+        0x00080030,  # Study Time
         0x00080050,  # Accession Number
         0x00080060,  # Modality
         0x00081030,  # Study Description
         0x0008103E,  # Series Description
         0x00100010,  # Patient's Name
         0x00100020,  # Patient ID
+        0x00100021,  # Issuer of Patient ID
+        0x00100030,  # Patient's Birth Date
+        0x00100040,  # Patient's Sex
         0x00180015,  # Body Part Examined
         0x0020000D,  # Study Instance UID
         0x0020000E,  # Series Instance UID
@@ -69,6 +73,10 @@ WANTED = frozenset(
         0x00280100,  # Bits Allocated
     }
 )
+ISSUER_QUALIFIERS = 0x00100024
+WANTED_OF_ISSUER = frozenset({0x00400032, 0x00400033})
+"""Universal Entity ID and its type, inside Issuer of Patient ID Qualifiers: no other value of a
+sequence is wanted."""
 MAX_VALUE_BYTES = 1024
 
 
@@ -190,6 +198,7 @@ class _Frame:
 class _Walk:
     def __init__(self, data: mmap.mmap, position: int, *, implicit: bool, endian: str) -> None:
         self.data, self.position, self.implicit = data, position, implicit
+        self._top_sequence = 0
         self.tag_format = struct.Struct(endian + "HH")
         self.u16, self.u32 = struct.Struct(endian + "H"), struct.Struct(endian + "L")
 
@@ -278,12 +287,16 @@ class _Walk:
             self._walk_fragments(tag, found, is_top=not stack)
         elif length == UNDEFINED or self._is_sequence(tag, vr):
             end = None if length == UNDEFINED else self._end_of(tag, length)
+            if not stack:
+                self._top_sequence = tag
             stack.append(_Frame(True, end, self.implicit))
             self.implicit = self.implicit or vr == b"UN"
         else:
             end = self._end_of(tag, length)
             if not stack:
                 self._note(tag, length, found)
+            elif tag in WANTED_OF_ISSUER and self._top_sequence == ISSUER_QUALIFIERS:
+                self._keep(tag, length, found)
             self.position = end
 
     def _end_of(self, tag: int, length: int) -> int:
@@ -297,11 +310,12 @@ class _Walk:
 
     def _note(self, tag: int, length: int, found: Structure) -> None:
         if tag in WANTED:
-            found.values[tag] = self.data[
-                self.position : self.position + min(length, MAX_VALUE_BYTES)
-            ]
+            self._keep(tag, length, found)
         elif tag in PIXEL_TAGS:
             found.pixel_tag, found.pixel_bytes = tag, length
+
+    def _keep(self, tag: int, length: int, found: Structure) -> None:
+        found.values[tag] = self.data[self.position : self.position + min(length, MAX_VALUE_BYTES)]
 
     def _is_sequence(self, tag: int, vr: bytes) -> bool:
         if vr:

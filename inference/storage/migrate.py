@@ -8,6 +8,8 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection
 
+from inference.storage import exchange_tables  # noqa: F401 - its tables join the metadata
+
 MIGRATIONS = Path(__file__).parent / "migrations"
 
 
