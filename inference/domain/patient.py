@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from types import MappingProxyType
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from inference.domain.errors import ClinferError
 
@@ -62,8 +62,9 @@ class Demographics:
 
 @dataclass(frozen=True, kw_only=True)
 class Patient:
-    """One person, after merges: ``identifiers`` include those of records merged into this one.
+    """One person, after merges.
 
+    ``identifiers`` begin with the record's own; those of records merged into it follow.
     ``location`` is where the person lies (PV1-3), ``visit`` what the last message said: admitted,
     transferred, discharged, or "".
     """
@@ -121,6 +122,17 @@ class Authorities:
                 field=field, problem=f"is longer than {MAX_AUTHORITY_LENGTH} characters"
             )
         return found
+
+    def as_local(self, authority: str) -> tuple[str, str, str]:
+        """Return an authority as HL7 writes it: local name, universal id and its type."""
+        name = next((name for name, uri in self.names.items() if uri == authority), "")
+        if authority.startswith(LOCAL_AUTHORITY):
+            return unquote(authority.removeprefix(LOCAL_AUTHORITY)), "", ""
+        for kind in ("ISO", "UUID"):
+            prefix = UNIVERSAL_PREFIXES[kind]
+            if authority.startswith(prefix):
+                return name, authority.removeprefix(prefix), kind
+        return (name, authority, "URI") if authority else ("", "", "")
 
     def of_system(self, system: str) -> str:
         """Return the authority of a FHIR Identifier.system; a URI already."""

@@ -73,3 +73,9 @@ def _has_other(connection: Connection, study_uid: str) -> bool:
     """Whether a job came after the cancelled one."""
     newest = jobs.list_jobs(connection, study_uid=study_uid, limit=1)
     return bool(newest) and newest[0].reason_code != orders_queue.ORDER_CANCELLED
+
+
+def apply_patient(connection: Connection, patient_row: int, *, now: datetime) -> None:
+    """Let a patient's orders take effect anew: a merge may have brought studies to them."""
+    for order in orders.of_patient(connection, patient_row):
+        apply_order(connection, order, now=now)

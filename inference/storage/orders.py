@@ -121,6 +121,16 @@ def of_study(connection: Connection, study_uid: str) -> Order | None:
     return None if row is None else _as_order(row)
 
 
+def of_patient(connection: Connection, patient_row: int) -> tuple[Order, ...]:
+    """Return a patient's orders, those of merged records too, oldest first."""
+    rows = connection.execute(
+        select(imaging_order)
+        .where(imaging_order.c.patient_row.in_(patients.family(connection, patient_row)))
+        .order_by(imaging_order.c.id)
+    )
+    return tuple(_as_order(row) for row in rows)
+
+
 def studies_of(connection: Connection, order: Order) -> tuple[str, ...]:
     """Return the studies that are here of an order."""
     candidates = connection.execute(

@@ -240,10 +240,11 @@ def get_patient(connection: Connection, row_id: int) -> Patient:
         raise NotFoundError(what="patient", key=row_id)
     members = family(connection, row_id)
     row = connection.execute(select(patient).where(patient.c.id == members[0])).one()
-    identifiers = connection.execute(
-        select(patient_identifier)
-        .where(patient_identifier.c.patient_id.in_(members))
-        .order_by(patient_identifier.c.authority, patient_identifier.c.value)
+    identifiers = sorted(
+        connection.execute(
+            select(patient_identifier).where(patient_identifier.c.patient_id.in_(members))
+        ),
+        key=lambda one: (members.index(one.patient_id), one.authority, one.value),
     )
     return Patient(
         id=row.id,
