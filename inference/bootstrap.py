@@ -20,11 +20,18 @@ from inference.api.server import HttpServer, listening_socket
 from inference.api.view_cache import ViewCache
 from inference.backends.triton_launch import TritonServerOptions
 from inference.domain.job import Priority, RetryPolicy
+from inference.domain.patient import Authorities
+from inference.domain.report import FhirDestination, Hl7Destination
 from inference.domain.result import Destination, DicomwebDestination, DimseDestination
 from inference.engines import EmbeddedTriton, Engine, InThisProcess, TritonByAddress
 from inference.gateways.dicomweb import Stow
 from inference.gateways.dimse import DimseServer
 from inference.gateways.dimse_association import DimseSettings
+from inference.gateways.fhir.routes import FhirApi
+from inference.gateways.fhir.sender import FhirSender
+from inference.gateways.hl7_inbound import Hl7Receiver
+from inference.gateways.hl7_report import Hl7Sender
+from inference.gateways.mllp import MllpServer, MllpTls
 from inference.gateways.senders import make_sender
 from inference.gateways.watch import FolderWatcher
 from inference.gauges import gauges
@@ -33,6 +40,7 @@ from inference.jobs.completion import CompletionRule
 from inference.jobs.delivery import DeliveryWorker
 from inference.jobs.intake import Intake, IntakeSettings
 from inference.jobs.measured import MeasuredIntake, MeasuredProcessor, delivery_observer
+from inference.jobs.reporting import ReportWorker
 from inference.jobs.study_processor import ModelStudyProcessor
 from inference.jobs.sweep import data_folder_lock, sweep
 from inference.jobs.worker import Worker
@@ -67,6 +75,8 @@ class Parts:
     workers: tuple[Worker, ...]
     deliveries: tuple[DeliveryWorker, ...]
     watcher: FolderWatcher | None
+    mllp: MllpServer | None
+    reports: tuple[ReportWorker, ...]
 
 
 class Service:
@@ -104,6 +114,20 @@ class Service:
         return self._started().dimse.port
 
     @property
+    def hl7_port(self) -> int:
+        """The port of the HL7 receiver.
+
+        Raises
+        ------
+        ServiceStartError
+            It is not running.
+        """
+        mllp = self._started().mllp
+        if mllp is None:
+            raise ServiceStartError("hl7_port: is not set")
+        return mllp.port
+
+    @property
     def ae_title(self) -> str:
         """The name of the DICOM receiver."""
         return self._settings.dicom_ae_title
@@ -135,6 +159,8 @@ class Service:
         parts, self._parts = self._parts, None
         if parts is not None:
             parts.dimse.stop()
+            if parts.mllp is not None:
+                parts.mllp.stop()
             parts.http.stop(max(1.0, until_s - time.monotonic()))
         for thread in self._threads:
             thread.join(max(0.0, until_s - time.monotonic()))
@@ -171,7 +197,11 @@ class Service:
         )
         engine = self._given_engine or make_engine(settings, tuple(models), self._model_repo)
         context = self._context(database, objects, intake, engine, metrics, models)
-        destinations = tuple(make_destination(one, settings) for one in settings.destinations)
+        destinations = tuple(
+            make_destination(one, settings)
+            for one in settings.destinations
+            if not one.takes_reports
+        )
         processor = MeasuredProcessor(
             ModelStudyProcessor(
                 model_repo=self._model_repo,
@@ -214,6 +244,12 @@ class Service:
                 for destination in destinations
             ),
             watcher=FolderWatcher(intake, settings.watch_dir) if settings.watch_dir else None,
+            mllp=make_mllp(settings, database, metrics),
+            reports=tuple(
+                make_report_worker(one, settings, database)
+                for one in settings.destinations
+                if one.takes_reports
+            ),
         )
         if not self._stop.is_set():
             self._open(parts)
@@ -224,6 +260,12 @@ class Service:
         except OSError as error:
             port = self._settings.dicom_port
             raise ServiceStartError(f"dicom_port {port}: {error.strerror or error}") from error
+        if parts.mllp is not None:
+            try:
+                parts.mllp.start()
+            except OSError as error:
+                parts.dimse.stop()
+                raise ServiceStartError(f"hl7_port: {error.strerror or error}") from error
         parts.http.start()
         self._parts = parts
         log.info("doors are open", http=self.http_url, dicom=self.dicom_address)
@@ -232,6 +274,7 @@ class Service:
             return
         runners = [(worker.name, worker.run) for worker in parts.workers]
         runners += [(delivery.name, delivery.run) for delivery in parts.deliveries]
+        runners += [(report.name, report.run) for report in parts.reports]
         if parts.watcher is not None:
             runners.append(("watch-folder", parts.watcher.run))
         for name, run in runners:
@@ -316,12 +359,17 @@ class Service:
         if is_loopback(settings.http_host):
             hosts |= LOOPBACK_NAMES
         stow = Stow(intake=intake, max_parts=settings.max_archive_entries)
+        fhir = FhirApi(
+            context.database,
+            authorities_of(settings),
+            imaging_selection=settings.fhir_imaging_selection,
+        )
         options = HttpOptions(
             allowed_hosts=hosts,
             max_upload_bytes=settings.max_upload_mib * MIB,
             max_other_bytes=settings.max_json_kib * 1024,
         )
-        return create_app(context, options, more_routers=(stow.router(),))
+        return create_app(context, options, more_routers=(stow.router(), fhir.router()))
 
     def _started(self) -> Parts:
         if self._parts is None:
@@ -362,7 +410,12 @@ def make_engine(settings: Settings, models: tuple[str, ...], model_repo: Path) -
 
 def encodings_for(settings: Settings) -> tuple[str, ...]:
     """Return the kinds of object to make: every one that a destination takes."""
-    asked = {kind for one in settings.destinations for kind in one.delivery.kinds}
+    asked = {
+        kind
+        for one in settings.destinations
+        if not one.takes_reports
+        for kind in one.delivery.kinds
+    }
     return tuple(sorted(asked))
 
 
@@ -390,6 +443,64 @@ def make_destination(one: DestinationSettings, settings: Settings) -> Destinatio
     )
 
 
+def authorities_of(settings: Settings) -> Authorities:
+    """Return whose the patient numbers are that come through any door."""
+    return Authorities(
+        names=settings.patient_authorities, default=settings.default_patient_authority or ""
+    )
+
+
+def make_mllp(settings: Settings, database: Database, metrics: Metrics) -> MllpServer | None:
+    """Return the HL7 receiver, not started; None where no port is set."""
+    if settings.hl7_port is None:
+        return None
+    tls = None
+    if settings.hl7_tls_certificate is not None and settings.hl7_tls_key is not None:
+        tls = MllpTls(
+            certificate=settings.hl7_tls_certificate,
+            key=settings.hl7_tls_key,
+            client_ca=settings.hl7_tls_client_ca,
+        )
+    receiver = Hl7Receiver(
+        database,
+        authorities_of(settings),
+        senders=frozenset(settings.hl7_senders),
+        refused=lambda code: metrics.rejections.labels("hl7", code).inc(),
+    )
+    return MllpServer(receiver.handle, host=settings.hl7_host, port=settings.hl7_port, tls=tls)
+
+
+def make_report_worker(
+    one: DestinationSettings, settings: Settings, database: Database
+) -> ReportWorker:
+    """Return what tells a destination of results."""
+    if one.kind == "hl7":
+        if one.host is None or one.port is None:
+            raise ServiceStartError(f"destination {one.name} is not complete")
+        to = Hl7Destination(
+            name=one.name,
+            host=one.host,
+            port=one.port,
+            receiving_application=one.receiving_application,
+            receiving_facility=one.receiving_facility,
+            tls_ca=one.tls_ca,
+            after_sign_off=one.after_sign_off,
+            timeout_s=one.timeout_s,
+        )
+        sender = Hl7Sender(database, to, authorities_of(settings))
+        return ReportWorker(database=database, destination=to, sender=sender)
+    token = one.token.get_secret_value() if one.token else None
+    server = FhirDestination(
+        name=one.name,
+        url=one.url or "",
+        headers={"Authorization": f"Bearer {token}"} if token else {},
+        after_sign_off=one.after_sign_off,
+        imaging_selection=one.imaging_selection,
+        timeout_s=one.timeout_s,
+    )
+    return ReportWorker(database=database, destination=server, sender=FhirSender(database, server))
+
+
 def intake_settings(settings: Settings) -> IntakeSettings:
     """Return the limits of what is received."""
     return IntakeSettings(
@@ -402,6 +513,7 @@ def intake_settings(settings: Settings) -> IntakeSettings:
         completion=CompletionRule(
             quiet_period_s=settings.quiet_period_s, incomplete_wait_s=settings.incomplete_wait_s
         ),
+        authorities=authorities_of(settings),
     )
 
 

@@ -179,8 +179,8 @@ def priority_of(candidates: list[tuple[str, Place]]) -> Priority | None:
 
 
 def _authority(repetition: str, component: int, authorities: Authorities, place: Place) -> str:
-    parts = [part_of(repetition, component, one) for one in (1, 2, 3)]
-    return _local(authorities, *parts, place)
+    name, universal, kind = (part_of(repetition, component, one) for one in (1, 2, 3))
+    return _local(authorities, name, universal, kind, place)
 
 
 def _local(authorities: Authorities, name: str, universal: str, kind: str, place: Place) -> str:

@@ -8,7 +8,13 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, Select, and_, func, insert, literal, or_, select, update
 
-from inference.domain.report import ENDED, ReportDelivery, ReportDestination, ReportStatus
+from inference.domain.report import (
+    ENDED,
+    ReportDelivery,
+    ReportDestination,
+    ReportEvent,
+    ReportStatus,
+)
 from inference.domain.result import DeliveryState
 from inference.storage import patients, report_events
 from inference.storage.errors import LeaseLostError, NotFoundError
@@ -262,4 +268,4 @@ def _as_delivery(row: Row[Any]) -> ReportDelivery:
     event["status"] = ReportStatus(event["status"])
     del fields["lease_owner"], fields["lease_until"]
     from_event = {"id": fields.pop("event_id"), **event}
-    return ReportDelivery(**fields, event=report_events.ReportEvent(**from_event))
+    return ReportDelivery(**fields, event=ReportEvent(**from_event))
