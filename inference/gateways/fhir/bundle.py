@@ -1,4 +1,4 @@
-"""One result as a transaction Bundle: sent again it changes nothing; what others own stays theirs."""
+"""One result as a transaction Bundle: sent again it changes nothing; what is theirs stays so."""
 
 from __future__ import annotations
 

@@ -73,8 +73,13 @@ def valid(resource: dict[str, Any], type: str, at: str = "") -> dict[str, Any]:
     if "contained" in resource:
         raise FhirError(422, "contained resources are not taken", expression=f"{where}.contained")
     cleaned = {name: value for name, value in resource.items() if name not in ("text", "meta")}
+    model = get_fhir_model_class(type)
+    for name, value in cleaned.items():
+        known = _codes_of(model, name)
+        if known and value not in known:
+            raise FhirError(422, f"is none of {', '.join(known)}", expression=f"{where}.{name}")
     try:
-        get_fhir_model_class(type).model_validate(cleaned)
+        model.model_validate(cleaned)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
         path = ".".join(str(part) for part in first["loc"])
@@ -82,6 +87,15 @@ def valid(resource: dict[str, Any], type: str, at: str = "") -> dict[str, Any]:
             422, first["msg"].removeprefix("Value error, "), expression=f"{where}.{path}"
         ) from error
     return cleaned
+
+
+def _codes_of(model: Any, name: str) -> tuple[str, ...]:
+    """Return the codes that an element is bound to; the models know them and do not check them."""
+    for field in model.model_fields.values():
+        if (field.alias or "") == name:
+            said = (field.json_schema_extra or {}).get("enum_values", ())
+            return tuple(str(one) for one in said)
+    return ()
 
 
 def addresses(node: Any, place: str) -> Iterator[tuple[str, str]]:
