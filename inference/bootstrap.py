@@ -24,6 +24,7 @@ from inference.domain.patient import Authorities
 from inference.domain.report import FhirDestination, Hl7Destination
 from inference.domain.result import Destination, DicomwebDestination, DimseDestination
 from inference.engines import EmbeddedTriton, Engine, InThisProcess, TritonByAddress
+from inference.gateways.conformance import statement
 from inference.gateways.dicomweb import Stow
 from inference.gateways.dimse import DimseServer
 from inference.gateways.dimse_association import DimseSettings
@@ -351,6 +352,7 @@ class Service:
             version=SOFTWARE_VERSION,
             dicom_address=f"{settings.dicom_ae_title}@{settings.dicom_host}:{settings.dicom_port}",
             max_upload_parts=settings.max_archive_entries,
+            statement=lambda routes: statement(routes, self._started().dimse.contexts),
         )
 
     def _app(self, context: ApiContext, intake: Intake) -> FastAPI:
@@ -484,7 +486,7 @@ def make_report_worker(
             receiving_application=one.receiving_application,
             receiving_facility=one.receiving_facility,
             tls_ca=one.tls_ca,
-            after_sign_off=one.after_sign_off,
+            after_sign_off=one.release == "after sign-off",
             timeout_s=one.timeout_s,
         )
         sender = Hl7Sender(database, to, authorities_of(settings))
@@ -494,7 +496,7 @@ def make_report_worker(
         name=one.name,
         url=one.url or "",
         headers={"Authorization": f"Bearer {token}"} if token else {},
-        after_sign_off=one.after_sign_off,
+        after_sign_off=one.release == "after sign-off",
         imaging_selection=one.imaging_selection,
         timeout_s=one.timeout_s,
     )

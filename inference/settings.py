@@ -70,7 +70,7 @@ class DestinationSettings(BaseModel):
     receiving_application: Annotated[str, Field(max_length=227)] = ""
     receiving_facility: Annotated[str, Field(max_length=227)] = ""
     tls_ca: Path | None = None
-    after_sign_off: bool = False
+    release: Literal["at once", "after sign-off"] = "at once"
     imaging_selection: bool = False
 
     @property
@@ -119,9 +119,9 @@ class DestinationSettings(BaseModel):
             "hl7": {"host", "port", "receiving_application", "receiving_facility", "tls_ca"},
             "fhir": {"url", "token", "imaging_selection"},
         }
-        reports = {"after_sign_off", *of_kind["hl7"], *of_kind["fhir"]}
+        reports = {"release", *of_kind["hl7"], *of_kind["fhir"]}
         if self.takes_reports:
-            wrong = (reports | objects | {"ae_title"}) - of_kind[self.kind] - {"after_sign_off"}
+            wrong = (reports | objects | {"ae_title"}) - of_kind[self.kind] - {"release"}
         else:
             wrong = reports - {"host", "port", "url", "token"}
         found = sorted(self.model_fields_set & wrong)

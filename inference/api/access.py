@@ -21,7 +21,7 @@ SESSION_COOKIE = "clinfer_session"
 SIGN_IN_PATH = "/sign-in"
 OPEN_PATHS = frozenset({"/healthz", "/readyz", SIGN_IN_PATH})
 OPEN_PREFIX = "/static/"
-_PAGE_PATHS = re.compile(r"/|/studies/.*|/models.*|/fragments/.*")
+_PAGE_PATHS = re.compile(r"/|/studies/.*|/models.*|/conformance|/fragments/.*")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,18 @@ from inference.api.deps import ApiContext
 from inference.api.errors import MEDIA_TYPE, install
 from inference.api.guards import BodyGuard, BodyLimits, Observation, OriginGuard
 from inference.api.pages.render import STATIC_FOLDER, page
-from inference.api.routes import deliveries, health, jobs, models, pages, results, studies, views
+from inference.api.routes import (
+    conformance,
+    deliveries,
+    health,
+    jobs,
+    models,
+    pages,
+    patients,
+    results,
+    studies,
+    views,
+)
 from inference.api.schemas import ProblemOut
 
 UPLOAD_PATHS = (
@@ -70,6 +81,8 @@ def create_app(
     app.state.context = context
     install(app, draw_problem)
     for module in (studies, jobs, results, models, deliveries, views, health, pages):
+        app.include_router(module.router)
+    for module in (patients, conformance):
         app.include_router(module.router)
     for router in more_routers:
         app.include_router(router)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated
 
@@ -11,6 +12,7 @@ from inference.api.access import Access, Identity, identity_of
 from inference.api.errors import ApiError
 from inference.api.health import Health
 from inference.api.view_cache import ViewCache
+from inference.domain.statement import Section
 from inference.jobs.intake import Intake
 from inference.pipeline.spec import ModelSpec
 from inference.storage.database import Database
@@ -27,6 +29,7 @@ class ApiContext:
     models : the models that are served, by name
     dicom_address : what the empty list tells a person to send to
     max_upload_parts : most files in one multipart upload
+    statement : from (method, path) of each route to the conformance statement
     """
 
     database: Database
@@ -40,6 +43,7 @@ class ApiContext:
     version: str
     dicom_address: str = ""
     max_upload_parts: int = 20_000
+    statement: Callable[[Sequence[tuple[str, str]]], tuple[Section, ...]] | None = None
 
 
 def _context(request: Request) -> ApiContext:

@@ -9,7 +9,7 @@ from enum import StrEnum
 from pathlib import Path
 
 
-class ReportStatus(StrEnum):
+class ReportStep(StrEnum):
     """How far a result has come. Accepting an overlay is not reporting: only a signature is."""
 
     PRELIMINARY = "preliminary"
@@ -26,7 +26,7 @@ class ReportStatus(StrEnum):
     """A later result of the same study took its place."""
 
 
-ENDED = frozenset({ReportStatus.RETRACTED, ReportStatus.SUPERSEDED})
+ENDED = frozenset({ReportStep.RETRACTED, ReportStep.SUPERSEDED})
 WRONG_PATIENT = "wrong_patient"
 """A reason of retraction that says more than that the result is wrong."""
 
@@ -37,7 +37,7 @@ class ReportEvent:
 
     id: int
     result_id: int
-    status: ReportStatus
+    status: ReportStep
     actor: str
     reason: str
     at: datetime

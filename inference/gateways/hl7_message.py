@@ -95,7 +95,7 @@ class Hl7Error(ClinferError):
     ``hl7_code`` is of HL7 table 0357; ``place`` names the field.
     """
 
-    code = "hl7_refused"
+    code = "message_refused"
 
     def __init__(self, *, place: Place, hl7_code: str, problem: str, ack: str = "AE") -> None:
         self.place, self.hl7_code, self.problem, self.ack = place, hl7_code, problem, ack

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Any
 
 from inference.domain.patient import Authorities, PatientIdentifier
-from inference.domain.report import WRONG_PATIENT, Hl7Destination, ReportDelivery, ReportStatus
+from inference.domain.report import WRONG_PATIENT, Hl7Destination, ReportDelivery, ReportStep
 from inference.domain.result import ResultState
 from inference.gateways.hl7_ack import read_answer
 from inference.gateways.hl7_message import escaped
@@ -22,24 +22,24 @@ VERSION = "2.5.1"
 SEGMENTS = ("MSH", "PID", "ORC", "OBR", "OBX", "NTE")
 """Segments of a message of ours, as docs/conformance.md lists them."""
 
-OBSERVATION_STATUS: Mapping[ReportStatus, str] = MappingProxyType(
+OBSERVATION_STATUS: Mapping[ReportStep, str] = MappingProxyType(
     {
-        ReportStatus.PRELIMINARY: "P",
-        ReportStatus.ACCEPTED: "F",
-        ReportStatus.SIGNED: "F",
-        ReportStatus.RETRACTED: "D",
-        ReportStatus.SUPERSEDED: "D",
+        ReportStep.PRELIMINARY: "P",
+        ReportStep.ACCEPTED: "F",
+        ReportStep.SIGNED: "F",
+        ReportStep.RETRACTED: "D",
+        ReportStep.SUPERSEDED: "D",
     }
 )
 """OBX-11 (HL7 table 0085). A retraction for the wrong patient is W; what could not be made is X."""
 
-REPORT_STATUS: Mapping[ReportStatus, str] = MappingProxyType(
+REPORT_STATUS: Mapping[ReportStep, str] = MappingProxyType(
     {
-        ReportStatus.PRELIMINARY: "P",
-        ReportStatus.ACCEPTED: "P",
-        ReportStatus.SIGNED: "F",
-        ReportStatus.RETRACTED: "C",
-        ReportStatus.SUPERSEDED: "C",
+        ReportStep.PRELIMINARY: "P",
+        ReportStep.ACCEPTED: "P",
+        ReportStep.SIGNED: "F",
+        ReportStep.RETRACTED: "C",
+        ReportStep.SUPERSEDED: "C",
     }
 )
 """OBR-25 (HL7 table 0123): an accepted measurement is final before the report is."""
@@ -155,7 +155,7 @@ def _obr(content: ReportContent, authorities: Authorities) -> str:
     fields[18] = escaped(study.accession_number)
     fields[22] = _time(content.event.at)
     fields[25] = REPORT_STATUS[content.event.status]
-    if content.event.status is ReportStatus.SIGNED and content.reader is not None:
+    if content.event.status is ReportStep.SIGNED and content.reader is not None:
         fields[32] = escaped(content.reader.actor)
     return "|".join(["OBR", *fields[1:]]).rstrip("|")
 
@@ -203,11 +203,11 @@ def _unit(unit: Any) -> str:
 
 
 def _status(content: ReportContent) -> str:
-    if content.event.status is ReportStatus.RETRACTED and content.event.reason == WRONG_PATIENT:
+    if content.event.status is ReportStep.RETRACTED and content.event.reason == WRONG_PATIENT:
         return "W"
     if content.result.outcome in _NOT_MADE and content.event.status not in (
-        ReportStatus.RETRACTED,
-        ReportStatus.SUPERSEDED,
+        ReportStep.RETRACTED,
+        ReportStep.SUPERSEDED,
     ):
         return "X"
     return OBSERVATION_STATUS[content.event.status]

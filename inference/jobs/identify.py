@@ -152,7 +152,7 @@ def _describe(structure: Structure) -> Description:
         series_description=_text(structure, 0x0008103E),
         body_part=_text(structure, 0x00180015),
         expected_instances=expected or None,
-        issuer=_text(structure, 0x00100021),
+        issuer_of_patient_id=_text(structure, 0x00100021),
         issuer_universal_id=_text(structure, 0x00400032),
         issuer_universal_type=_text(structure, 0x00400033),
         birth_date=_text(structure, 0x00100030),

@@ -37,7 +37,7 @@ def note_patient(
     """
     try:
         authority = authorities.of_local(
-            description.issuer,
+            description.issuer_of_patient_id,
             description.issuer_universal_id,
             description.issuer_universal_type,
             field=ISSUER,
@@ -46,7 +46,7 @@ def note_patient(
         raise IdentifierError(field=error.field, problem=error.problem) from error
     known = patients.study_identity_of(connection, new.study_uid)
     if known is not None:
-        says = bool(description.issuer or description.issuer_universal_id)
+        says = bool(description.issuer_of_patient_id or description.issuer_universal_id)
         if (
             says
             and authority != known.identifier.authority

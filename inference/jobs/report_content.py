@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 
 from inference.domain.order import Order
 from inference.domain.patient import Patient, PatientIdentifier
-from inference.domain.report import ReportEvent, ReportStatus
+from inference.domain.report import ReportEvent, ReportStep
 from inference.domain.result import Result, ResultState
 from inference.domain.study import Study
 from inference.storage import orders, patients, report_events, results, studies
@@ -90,7 +90,7 @@ def event_of(connection: Connection, result_id: int, created_at: datetime) -> Re
     return found or ReportEvent(
         id=0,
         result_id=result_id,
-        status=ReportStatus.PRELIMINARY,
+        status=ReportStep.PRELIMINARY,
         actor="",
         reason="",
         at=created_at,

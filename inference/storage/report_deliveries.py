@@ -13,7 +13,7 @@ from inference.domain.report import (
     ReportDelivery,
     ReportDestination,
     ReportEvent,
-    ReportStatus,
+    ReportStep,
 )
 from inference.domain.result import DeliveryState
 from inference.storage import patients, report_events
@@ -49,7 +49,7 @@ def fan_out(connection: Connection, destination: ReportDestination, *, now: date
     events = report_events.after(connection, cursor)
     n_added = 0
     for event in events:
-        is_hidden = destination.after_sign_off and event.status is ReportStatus.PRELIMINARY
+        is_hidden = destination.after_sign_off and event.status is ReportStep.PRELIMINARY
         is_news = event.status not in ENDED or _was_told(
             connection, destination.name, event.result_id
         )
@@ -265,7 +265,7 @@ def _rows() -> Select[Any]:
 def _as_delivery(row: Row[Any]) -> ReportDelivery:
     fields = dict(row._mapping)
     event = {name: fields.pop(name) for name in ("result_id", "status", "actor", "reason", "at")}
-    event["status"] = ReportStatus(event["status"])
+    event["status"] = ReportStep(event["status"])
     del fields["lease_owner"], fields["lease_until"]
     from_event = {"id": fields.pop("event_id"), **event}
     return ReportDelivery(**fields, event=ReportEvent(**from_event))

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, func, insert, select
 
-from inference.domain.report import ReportEvent, ReportStatus
+from inference.domain.report import ReportEvent, ReportStep
 from inference.storage.errors import NotFoundError
 from inference.storage.exchange_tables import report_event
 
@@ -16,7 +16,7 @@ from inference.storage.exchange_tables import report_event
 def note(
     connection: Connection,
     result_id: int,
-    status: ReportStatus,
+    status: ReportStep,
     *,
     now: datetime,
     actor: str = "",
@@ -27,7 +27,7 @@ def note(
     A retracted result stays retracted: nothing later is noted of it.
     """
     last = latest(connection, [result_id]).get(result_id)
-    if last is not None and (last.status is ReportStatus.RETRACTED or last.status is status):
+    if last is not None and (last.status is ReportStep.RETRACTED or last.status is status):
         return None
     return int(
         connection.execute(
@@ -55,7 +55,7 @@ def reader_of(connection: Connection, result_id: int) -> ReportEvent | None:
         select(report_event)
         .where(
             report_event.c.result_id == result_id,
-            report_event.c.status.in_([ReportStatus.ACCEPTED.value, ReportStatus.SIGNED.value]),
+            report_event.c.status.in_([ReportStep.ACCEPTED.value, ReportStep.SIGNED.value]),
         )
         .order_by(report_event.c.id.desc())
         .limit(1)
@@ -101,7 +101,7 @@ def as_event(row: Row[Any]) -> ReportEvent:
     return ReportEvent(
         id=row.id,
         result_id=row.result_id,
-        status=ReportStatus(row.status),
+        status=ReportStep(row.status),
         actor=row.actor,
         reason=row.reason,
         at=row.at,

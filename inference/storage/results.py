@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, func, insert, select, update
 
 from inference.domain.job import Job
-from inference.domain.report import ReportStatus
+from inference.domain.report import ReportStep
 from inference.domain.result import (
     DeliveryState,
     Result,
@@ -196,12 +196,12 @@ def _note_reports(
     """Say to whoever is told of results what became of them, in the same transaction."""
     again = [row.id for row in kept if not row.is_current]
     for row_id in (*new, *again):
-        report_events.note(connection, row_id, ReportStatus.PRELIMINARY, now=now)
+        report_events.note(connection, row_id, ReportStep.PRELIMINARY, now=now)
     for row_id, _, _ in superseded:
         report_events.note(
             connection,
             row_id,
-            ReportStatus.SUPERSEDED,
+            ReportStep.SUPERSEDED,
             now=now,
             reason="replaced by a later result",
         )

@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Table, func, select
 
 from inference.domain.patient import Patient
-from inference.domain.report import ReportStatus
+from inference.domain.report import ReportStep
 from inference.gateways.fhir.of_queue import write_order, write_received, write_task
 from inference.gateways.fhir.of_result import (
     Resource,
@@ -301,7 +301,7 @@ def _readers(connection: Connection) -> dict[str, tuple[str, datetime]]:
     at = func.max(report_event.c.at, type_=report_event.c.at.type)
     query = (
         select(report_event.c.actor, at)
-        .where(report_event.c.status.in_([ReportStatus.ACCEPTED.value, ReportStatus.SIGNED.value]))
+        .where(report_event.c.status.in_([ReportStep.ACCEPTED.value, ReportStep.SIGNED.value]))
         .group_by(report_event.c.actor)
     )
     return {reader_id(name): (name, last) for name, last in connection.execute(query) if name}

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from inference.domain.patient import Patient, PatientIdentifier
-from inference.domain.report import ReportStatus
+from inference.domain.report import ReportStep
 from inference.domain.study import Series, Study
 from inference.gateways.fhir.vocabulary import (
     DCM,
@@ -151,7 +151,7 @@ def write_report(content: ReportContent) -> Resource:
         resource["result"] = [
             reference("Observation", f"r{result.id}-{one['label']}") for one in content.segments
         ]
-    if content.event.status is ReportStatus.SIGNED and content.reader is not None:
+    if content.event.status is ReportStep.SIGNED and content.reader is not None:
         resource["resultsInterpreter"] = [_reader(content.reader.actor)]
     return resource
 

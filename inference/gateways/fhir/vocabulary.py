@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Any
 
 from inference.domain.job import JobState, Priority
-from inference.domain.report import ReportStatus
+from inference.domain.report import ReportStep
 
 UCUM = "http://unitsofmeasure.org"
 SNOMED = "http://snomed.info/sct"
@@ -26,24 +26,24 @@ PERSON_SYSTEM = "urn:clinfer:person"
 SYSTEMS = {"SCT": SNOMED, "LN": LOINC, "DCM": DCM, "UCUM": UCUM}
 """DICOM's coding scheme designators as URIs."""
 
-REPORT_STATUS: Mapping[ReportStatus, str] = MappingProxyType(
+REPORT_STATUS: Mapping[ReportStep, str] = MappingProxyType(
     {
-        ReportStatus.PRELIMINARY: "preliminary",
-        ReportStatus.ACCEPTED: "preliminary",
-        ReportStatus.SIGNED: "final",
-        ReportStatus.RETRACTED: "entered-in-error",
-        ReportStatus.SUPERSEDED: "cancelled",
+        ReportStep.PRELIMINARY: "preliminary",
+        ReportStep.ACCEPTED: "preliminary",
+        ReportStep.SIGNED: "final",
+        ReportStep.RETRACTED: "entered-in-error",
+        ReportStep.SUPERSEDED: "cancelled",
     }
 )
 """Accepting what was measured is not signing a report."""
 
-OBSERVATION_STATUS: Mapping[ReportStatus, str] = MappingProxyType(
+OBSERVATION_STATUS: Mapping[ReportStep, str] = MappingProxyType(
     {
-        ReportStatus.PRELIMINARY: "preliminary",
-        ReportStatus.ACCEPTED: "final",
-        ReportStatus.SIGNED: "final",
-        ReportStatus.RETRACTED: "entered-in-error",
-        ReportStatus.SUPERSEDED: "cancelled",
+        ReportStep.PRELIMINARY: "preliminary",
+        ReportStep.ACCEPTED: "final",
+        ReportStep.SIGNED: "final",
+        ReportStep.RETRACTED: "entered-in-error",
+        ReportStep.SUPERSEDED: "cancelled",
     }
 )
 

@@ -12,7 +12,7 @@ import pytest
 from fhir.resources.R4B import get_fhir_model_class
 
 from inference.domain.patient import Authorities
-from inference.domain.report import ReportStatus
+from inference.domain.report import ReportStep
 from inference.gateways.fhir.holdings import HOLDINGS
 from inference.gateways.fhir.search_terms import SEARCH, includes_of, span_of
 from inference.gateways.hl7_inbound import Hl7Receiver
@@ -65,7 +65,7 @@ def fill(database: Database, intake: Intake) -> None:
     analysed(intake, 2, PatientID="88", StudyDate="20261101")
     with database.write() as connection:
         now = database.now(connection)
-        report_events.note(connection, first, ReportStatus.ACCEPTED, now=now, actor="anna")
+        report_events.note(connection, first, ReportStep.ACCEPTED, now=now, actor="anna")
     assert first == 1
 
 
@@ -288,7 +288,7 @@ def test_a_change_of_status_is_a_new_version(
     client, database = own_client, own_database
     before = client.get("/DiagnosticReport/r1")["meta"]["versionId"]
     with database.write() as connection:
-        report_events.note(connection, 1, ReportStatus.RETRACTED, now=database.now(connection))
+        report_events.note(connection, 1, ReportStep.RETRACTED, now=database.now(connection))
     after = client.get("/DiagnosticReport/r1")
     assert after["status"] == "entered-in-error"
     assert after["meta"]["versionId"] != before
@@ -299,7 +299,7 @@ def test_a_signature_makes_the_report_final_and_is_searched(
 ) -> None:
     with own_database.write() as connection:
         now = own_database.now(connection)
-        report_events.note(connection, 1, ReportStatus.SIGNED, now=now, actor="anna")
+        report_events.note(connection, 1, ReportStep.SIGNED, now=now, actor="anna")
     report = own_client.get("/DiagnosticReport/r1")
     assert report["status"] == "final"
     reader = report["resultsInterpreter"][0]["reference"]

@@ -118,7 +118,7 @@ def test_hl7_003_a_header_that_is_not_taken_is_rejected(
         assert hl7_messages.list_refused(connection) == ()
         assert hl7_messages.find(connection, "RIS|HOSP", "M1") is None
     assert actions(database) == ["message.rejected"]
-    assert refused == ["hl7_refused"]
+    assert refused == ["message_refused"]
 
 
 def test_hl7_004_a_replayed_order_has_one_effect(receiver: Hl7Receiver, database: Database) -> None:

@@ -17,7 +17,7 @@ from inference.domain.report import (
     FhirDestination,
     Hl7Destination,
     ReportDestination,
-    ReportStatus,
+    ReportStep,
 )
 from inference.domain.result import DeliveryState, ResultState
 from inference.gateways.fhir.sender import FhirSender
@@ -109,7 +109,7 @@ def run(one: ReportWorker) -> None:
 
 
 def note(
-    database: Database, result_id: int, status: ReportStatus, actor: str = "", reason: str = ""
+    database: Database, result_id: int, status: ReportStep, actor: str = "", reason: str = ""
 ) -> None:
     with database.write() as connection:
         report_events.note(
@@ -130,12 +130,12 @@ def test_an_oru_goes_from_preliminary_to_final_to_withdrawn(
     one = to_hl7(database, hospital, receiving_application="HIS")
     result_id = analysed(intake)
     run(one)
-    note(database, result_id, ReportStatus.ACCEPTED, actor="anna")
+    note(database, result_id, ReportStep.ACCEPTED, actor="anna")
     run(one)
-    note(database, result_id, ReportStatus.SIGNED, actor="anna")
+    note(database, result_id, ReportStep.SIGNED, actor="anna")
     run(one)
-    note(database, result_id, ReportStatus.RETRACTED, reason="wrong side")
-    note(database, result_id, ReportStatus.SIGNED, actor="anna")  # nothing goes beyond a retraction
+    note(database, result_id, ReportStep.RETRACTED, reason="wrong side")
+    note(database, result_id, ReportStep.SIGNED, actor="anna")  # nothing goes beyond a retraction
     run(one)
     assert [set(hospital.fields("OBX", n, 11)) for n in range(4)] == [{"P"}, {"F"}, {"F"}, {"D"}]
     assert [hospital.fields("OBR", n, 25)[0] for n in range(4)] == ["P", "P", "F", "C"]
@@ -204,7 +204,7 @@ def test_a_retraction_for_the_wrong_patient_is_w(
     one = to_hl7(database, hospital)
     result_id = analysed(intake)
     run(one)
-    note(database, result_id, ReportStatus.RETRACTED, reason=WRONG_PATIENT)
+    note(database, result_id, ReportStep.RETRACTED, reason=WRONG_PATIENT)
     run(one)
     assert set(hospital.fields("OBX", 1, 11)) == {"W"}
 
@@ -215,12 +215,12 @@ def test_a_destination_after_sign_off_hears_nothing_before(
     one = to_hl7(database, hospital, after_sign_off=True)
     first, second = analysed(intake, 1), analysed(intake, 2)
     run(one)
-    note(database, first, ReportStatus.RETRACTED, reason="never told, so never untold")
+    note(database, first, ReportStep.RETRACTED, reason="never told, so never untold")
     run(one)
     assert hospital.heard == []
-    note(database, second, ReportStatus.ACCEPTED, actor="anna")
+    note(database, second, ReportStep.ACCEPTED, actor="anna")
     run(one)
-    note(database, second, ReportStatus.RETRACTED)
+    note(database, second, ReportStep.RETRACTED)
     run(one)
     assert [set(hospital.fields("OBX", n, 11)) for n in range(2)] == [{"F"}, {"D"}]
 
@@ -246,7 +246,7 @@ def test_the_order_for_each_patient_is_kept_while_others_pass(
     one = to_hl7(database, hospital)
     hospital.answers = ["AR"]  # of the first: tried again after a while
     first = analysed(intake, 1)
-    note(database, first, ReportStatus.ACCEPTED, actor="anna")
+    note(database, first, ReportStep.ACCEPTED, actor="anna")
     second = analysed(intake, 2)
     run(one)
     told = [hospital.fields("OBR", n, 3)[0] for n in range(len(hospital.heard))]
@@ -320,19 +320,19 @@ def test_a_fhir_server_gets_valid_resources(
     (study,) = fhir_server.of_type("ImagingStudy")
     assert study["identifier"][0]["value"].startswith("urn:oid:")
     assert len(fhir_server.of_type("Basic")) == len(SEGMENTS)
-    note(database, result_id, ReportStatus.ACCEPTED, actor="anna")
+    note(database, result_id, ReportStep.ACCEPTED, actor="anna")
     run(one)
     (report,) = fhir_server.of_type("DiagnosticReport")
     assert report["status"] == "preliminary"
     for observation in fhir_server.of_type("Observation"):
         assert observation["status"] == "final"
         assert observation["performer"][0]["display"] == "anna"
-    note(database, result_id, ReportStatus.SIGNED, actor="anna")
+    note(database, result_id, ReportStep.SIGNED, actor="anna")
     run(one)
     (report,) = fhir_server.of_type("DiagnosticReport")
     assert report["status"] == "final"
     assert report["resultsInterpreter"][0]["display"] == "anna"
-    note(database, result_id, ReportStatus.RETRACTED, reason="recalled")
+    note(database, result_id, ReportStep.RETRACTED, reason="recalled")
     run(one)
     (report,) = fhir_server.of_type("DiagnosticReport")
     assert report["status"] == "entered-in-error"
