@@ -33,11 +33,11 @@ WRONG_PATIENT = "wrong_patient"
 
 @dataclass(frozen=True, kw_only=True)
 class ReportEvent:
-    """A result changed its status; ``actor`` is the person who said so, "" for the service."""
+    """A result went a step; ``actor`` is the person who said so, "" for the service."""
 
     id: int
     result_id: int
-    status: ReportStep
+    step: ReportStep
     actor: str
     reason: str
     at: datetime

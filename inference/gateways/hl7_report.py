@@ -154,8 +154,8 @@ def _obr(content: ReportContent, authorities: Authorities) -> str:
     fields[7] = study.study_date + content.study_time.split(".")[0] if study.study_date else ""
     fields[18] = escaped(study.accession_number)
     fields[22] = _time(content.event.at)
-    fields[25] = REPORT_STATUS[content.event.status]
-    if content.event.status is ReportStep.SIGNED and content.reader is not None:
+    fields[25] = REPORT_STATUS[content.event.step]
+    if content.event.step is ReportStep.SIGNED and content.reader is not None:
         fields[32] = escaped(content.reader.actor)
     return "|".join(["OBR", *fields[1:]]).rstrip("|")
 
@@ -203,14 +203,14 @@ def _unit(unit: Any) -> str:
 
 
 def _status(content: ReportContent) -> str:
-    if content.event.status is ReportStep.RETRACTED and content.event.reason == WRONG_PATIENT:
+    if content.event.step is ReportStep.RETRACTED and content.event.reason == WRONG_PATIENT:
         return "W"
-    if content.result.outcome in _NOT_MADE and content.event.status not in (
+    if content.result.outcome in _NOT_MADE and content.event.step not in (
         ReportStep.RETRACTED,
         ReportStep.SUPERSEDED,
     ):
         return "X"
-    return OBSERVATION_STATUS[content.event.status]
+    return OBSERVATION_STATUS[content.event.step]
 
 
 def _note(content: ReportContent) -> str:
@@ -218,7 +218,7 @@ def _note(content: ReportContent) -> str:
     if content.result.summary.get("status") == "research":
         text = "Research use, not for primary diagnosis. " + text
     if content.event.reason:
-        text += f" {content.event.status.value}: {content.event.reason}."
+        text += f" {content.event.step.value}: {content.event.reason}."
     return f"NTE|1|L|{escaped(text)}"
 
 

@@ -90,7 +90,7 @@ def event_of(connection: Connection, result_id: int, created_at: datetime) -> Re
     return found or ReportEvent(
         id=0,
         result_id=result_id,
-        status=ReportStep.PRELIMINARY,
+        step=ReportStep.PRELIMINARY,
         actor="",
         reason="",
         at=created_at,

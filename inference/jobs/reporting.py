@@ -96,7 +96,7 @@ class ReportWorker:
         return True
 
     def _send(self, due: ReportDelivery, owner: str) -> None:
-        log = logger.bind(report_id=due.id, destination=due.destination, status=due.event.status)
+        log = logger.bind(report_id=due.id, destination=due.destination, step=due.event.step.value)
         try:
             try:
                 self._sender.send(due)
@@ -125,7 +125,7 @@ class ReportWorker:
                 actor=self.name,
                 action="report.delivered",
                 subject=f"result {due.event.result_id}",
-                detail={"report_id": due.id, "status": due.event.status.value},
+                detail={"report_id": due.id, "step": due.event.step.value},
             )
 
     def _record_failure(self, due: ReportDelivery, owner: str, error: DeliveryError) -> None:

@@ -105,7 +105,7 @@ report_event = Table(
     metadata,
     Column("id", ROW_ID, primary_key=True, autoincrement=True),
     Column("result_id", ROW_ID, ForeignKey("result.id"), nullable=False),
-    Column("status", String(16), nullable=False),
+    Column("step", String(16), nullable=False),
     Column("actor", Text, nullable=False),
     Column("reason", Text, nullable=False),
     Column("at", UtcDateTime, nullable=False),

@@ -49,8 +49,8 @@ def fan_out(connection: Connection, destination: ReportDestination, *, now: date
     events = report_events.after(connection, cursor)
     n_added = 0
     for event in events:
-        is_hidden = destination.after_sign_off and event.status is ReportStep.PRELIMINARY
-        is_news = event.status not in ENDED or _was_told(
+        is_hidden = destination.after_sign_off and event.step is ReportStep.PRELIMINARY
+        is_news = event.step not in ENDED or _was_told(
             connection, destination.name, event.result_id
         )
         if is_news and not is_hidden:
@@ -255,7 +255,7 @@ def _rows() -> Select[Any]:
     return select(
         report_delivery,
         report_event.c.result_id,
-        report_event.c.status,
+        report_event.c.step,
         report_event.c.actor,
         report_event.c.reason,
         report_event.c.at,
@@ -264,8 +264,8 @@ def _rows() -> Select[Any]:
 
 def _as_delivery(row: Row[Any]) -> ReportDelivery:
     fields = dict(row._mapping)
-    event = {name: fields.pop(name) for name in ("result_id", "status", "actor", "reason", "at")}
-    event["status"] = ReportStep(event["status"])
+    event = {name: fields.pop(name) for name in ("result_id", "step", "actor", "reason", "at")}
+    event["step"] = ReportStep(event["step"])
     del fields["lease_owner"], fields["lease_until"]
     from_event = {"id": fields.pop("event_id"), **event}
     return ReportDelivery(**fields, event=ReportEvent(**from_event))

@@ -16,7 +16,7 @@ from inference.storage.exchange_tables import report_event
 def note(
     connection: Connection,
     result_id: int,
-    status: ReportStep,
+    step: ReportStep,
     *,
     now: datetime,
     actor: str = "",
@@ -27,12 +27,12 @@ def note(
     A retracted result stays retracted: nothing later is noted of it.
     """
     last = latest(connection, [result_id]).get(result_id)
-    if last is not None and (last.status is ReportStep.RETRACTED or last.status is status):
+    if last is not None and (last.step is ReportStep.RETRACTED or last.step is step):
         return None
     return int(
         connection.execute(
             insert(report_event)
-            .values(result_id=result_id, status=status.value, actor=actor, reason=reason, at=now)
+            .values(result_id=result_id, step=step.value, actor=actor, reason=reason, at=now)
             .returning(report_event.c.id)
         ).scalar_one()
     )
@@ -55,7 +55,7 @@ def reader_of(connection: Connection, result_id: int) -> ReportEvent | None:
         select(report_event)
         .where(
             report_event.c.result_id == result_id,
-            report_event.c.status.in_([ReportStep.ACCEPTED.value, ReportStep.SIGNED.value]),
+            report_event.c.step.in_([ReportStep.ACCEPTED.value, ReportStep.SIGNED.value]),
         )
         .order_by(report_event.c.id.desc())
         .limit(1)
@@ -101,7 +101,7 @@ def as_event(row: Row[Any]) -> ReportEvent:
     return ReportEvent(
         id=row.id,
         result_id=row.result_id,
-        status=ReportStep(row.status),
+        step=ReportStep(row.step),
         actor=row.actor,
         reason=row.reason,
         at=row.at,

@@ -301,7 +301,7 @@ def _readers(connection: Connection) -> dict[str, tuple[str, datetime]]:
     at = func.max(report_event.c.at, type_=report_event.c.at.type)
     query = (
         select(report_event.c.actor, at)
-        .where(report_event.c.status.in_([ReportStep.ACCEPTED.value, ReportStep.SIGNED.value]))
+        .where(report_event.c.step.in_([ReportStep.ACCEPTED.value, ReportStep.SIGNED.value]))
         .group_by(report_event.c.actor)
     )
     return {reader_id(name): (name, last) for name, last in connection.execute(query) if name}

@@ -137,7 +137,7 @@ def write_report(content: ReportContent) -> Resource:
         "resourceType": "DiagnosticReport",
         "id": report_id(result.id),
         "identifier": [{"system": RESULT_SYSTEM, "value": result.key}],
-        "status": REPORT_STATUS[content.event.status],
+        "status": REPORT_STATUS[content.event.step],
         "category": [RADIOLOGY],
         "code": FINDINGS,
         "subject": subject_of(content.patient),
@@ -151,7 +151,7 @@ def write_report(content: ReportContent) -> Resource:
         resource["result"] = [
             reference("Observation", f"r{result.id}-{one['label']}") for one in content.segments
         ]
-    if content.event.status is ReportStep.SIGNED and content.reader is not None:
+    if content.event.step is ReportStep.SIGNED and content.reader is not None:
         resource["resultsInterpreter"] = [_reader(content.reader.actor)]
     return resource
 
@@ -274,7 +274,7 @@ def _observation(content: ReportContent, segment: Mapping[str, Any]) -> Resource
         "id": f"r{result.id}-{segment['label']}",
         "identifier": [{"system": RESULT_SYSTEM, "value": f"{result.key}-{segment['label']}"}],
         "partOf": [reference("ImagingStudy", result.study_uid)],
-        "status": OBSERVATION_STATUS[content.event.status],
+        "status": OBSERVATION_STATUS[content.event.step],
         "category": [IMAGING],
         "code": VOLUME,
         "subject": subject_of(content.patient),

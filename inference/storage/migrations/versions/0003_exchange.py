@@ -167,7 +167,7 @@ def upgrade() -> None:
         "report_event",
         sa.Column("id", ROW_ID, autoincrement=True, nullable=False),
         sa.Column("result_id", ROW_ID, nullable=False),
-        sa.Column("status", sa.String(length=16), nullable=False),
+        sa.Column("step", sa.String(length=16), nullable=False),
         sa.Column("actor", sa.Text(), nullable=False),
         sa.Column("reason", sa.Text(), nullable=False),
         sa.Column("at", UtcDateTime(), nullable=False),
