@@ -24,6 +24,7 @@ from inference.api.routes import (
     models,
     pages,
     patients,
+    reports,
     results,
     studies,
     views,
@@ -82,7 +83,7 @@ def create_app(
     install(app, draw_problem)
     for module in (studies, jobs, results, models, deliveries, views, health, pages):
         app.include_router(module.router)
-    for module in (patients, conformance):
+    for module in (patients, reports, conformance):
         app.include_router(module.router)
     for router in more_routers:
         app.include_router(router)

@@ -17,7 +17,7 @@ from inference.domain.statement import Section, StatementTable, markdown
 from inference.gateways import conformance
 from inference.gateways.fhir import routes as fhir_routes
 from inference.gateways.hl7_inbound import TAKEN
-from tests.builders.hl7 import adt, code_of, talk
+from tests.builders.hl7 import adt, code_of, order, talk
 from tests.builders.service import running_service
 
 
@@ -115,8 +115,11 @@ def test_the_service_takes_hl7_and_a_merge_is_undone_over_http(service: Service)
     undone = httpx.post(f"{url}/{found['id']}/undo", json={"reason": "twins"})
     assert undone.json()["undo_reason"] == "twins"
     assert httpx.post(f"{url}/{found['id']}/undo", json={"reason": "again"}).status_code == 404
-    assert 'code="message_refused",door="hl7"' not in httpx.get(f"{service.http_url}/metrics").text
-    talk(service.hl7_port, [adt("A99")])
+    talk(service.hl7_port, [order("CA", control_id="M7")])
+    (aside,) = httpx.get(f"{service.http_url}/v1/reports/put-aside").json()
+    assert (aside["control_id"], aside["errors"][0]["place"]) == ("M7", "ORC^1^2")
+    assert httpx.get(f"{service.http_url}/v1/reports").json() == []
+    assert httpx.post(f"{service.http_url}/v1/reports/1/requeue").status_code == 404
     assert 'code="message_refused",door="hl7"' in httpx.get(f"{service.http_url}/metrics").text
 
 

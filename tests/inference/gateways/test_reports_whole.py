@@ -49,6 +49,10 @@ def test_an_order_a_study_and_two_reports(tmp_path: Path) -> None:
         found = httpx.get(
             f"{service.http_url}/fhir/Observation?part-of={built.study_uid}&status=preliminary"
         ).json()
+        told = httpx.get(f"{service.http_url}/v1/reports").json()
+    assert {(one["destination"], one["step"]) for one in told} == {
+        ("his", "preliminary"), ("ehr", "preliminary"),
+    }  # fmt: skip
     (text,) = heard
     volumes = [line.split("|")[5] for line in text.split("\r") if "118565006^Volume" in line]
     assert len(volumes) == 2
