@@ -23,7 +23,7 @@ from inference.jobs.archive import members
 from inference.jobs.errors import ConflictError, IntakeError, TooLargeError
 from inference.jobs.identify import Announced, Identity, check_uid, identify
 from inference.jobs.inflate import plain_dataset
-from inference.jobs.ordered import ordered, refuse_if_cancelled
+from inference.jobs.ordered import cancel_study, ordered
 from inference.jobs.patient_identity import note_patient
 from inference.jobs.receipts import ArchiveReceipt, IntakeSettings, Receipt, RefusedMember
 from inference.jobs.refusals import Refusal, RefusalLog
@@ -257,8 +257,8 @@ class Intake:
     def _queue(
         self, connection: Connection, new: Instance, count: StudyCount, priority: Priority
     ) -> int | None:
-        priority, is_cancelled = ordered(connection, new.study_uid, priority)
-        if is_cancelled:  # the refusal of the first instance stands for the study
+        order = ordered(connection, new.study_uid, priority)
+        if order.is_on_record:  # the refusal of the first instance stands for the study
             return None
         job_id = jobs.collect(
             connection,
@@ -269,10 +269,11 @@ class Intake:
                 n_instances=count.n_instances,
                 expected_instances=count.expected_instances,
             ),
-            priority=priority,
+            priority=order.priority,
             model=self.settings.model,
         )
-        refuse_if_cancelled(connection, new.study_uid, now=new.received_at)
+        if order.is_cancelled:
+            cancel_study(connection, new.study_uid, now=new.received_at)
         return job_id
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import Connection
@@ -16,28 +17,37 @@ from inference.storage.results import FiledResult
 CANCEL_REASON = "the order for this study was cancelled"
 
 
-def ordered(connection: Connection, study_uid: str, priority: Priority) -> tuple[Priority, bool]:
-    """Return how urgent an arriving study is, and whether its cancel is on record already.
+@dataclass(frozen=True, kw_only=True)
+class Ordered:
+    """What an order says of an arriving study.
 
-    The more urgent of the order and the sender counts.
+    ``is_on_record``: that the order is cancelled was said in a result already.
     """
+
+    priority: Priority
+    is_cancelled: bool = False
+    is_on_record: bool = False
+
+
+def ordered(connection: Connection, study_uid: str, priority: Priority) -> Ordered:
+    """Return what the study's order says; the more urgent of order and sender counts."""
     order = orders.of_study(connection, study_uid)
     if order is None:
-        return priority, False
+        return Ordered(priority=priority)
     if order.status is OrderStatus.REVOKED:
-        return priority, bool(orders_queue.cancelled_jobs(connection, study_uid))
-    return min(priority, order.priority), False
-
-
-def refuse_if_cancelled(connection: Connection, study_uid: str, *, now: datetime) -> None:
-    """Do not analyse images that came after their order was cancelled; they are kept."""
-    order = orders.of_study(connection, study_uid)
-    if order is not None and order.status is OrderStatus.REVOKED:
-        cancel_study(connection, study_uid, now=now)
+        return Ordered(
+            priority=priority,
+            is_cancelled=True,
+            is_on_record=bool(orders_queue.cancelled_jobs(connection, study_uid)),
+        )
+    return Ordered(priority=min(priority, order.priority))
 
 
 def cancel_study(connection: Connection, study_uid: str, *, now: datetime) -> int:
-    """End what nobody has begun of a study, with a result that says why; return how many jobs."""
+    """End what nobody has begun of a study, with a result that says why; return how many jobs.
+
+    Its images are kept; those that come later start nothing.
+    """
     ended = orders_queue.cancel_waiting(connection, study_uid, now=now, reason=CANCEL_REASON)
     for job in ended:
         draft = study_result(

@@ -105,20 +105,19 @@ def of_study(connection: Connection, study_uid: str) -> Order | None:
                 imaging_order.c.accession_number == images.accession_number,
             ),
         )
-    row = connection.execute(
+    rows = connection.execute(
         select(imaging_order)
-        .where(
-            is_of_study,
-            imaging_order.c.patient_row.in_(patients.family(connection, images.patient_id)),
-        )
+        .where(is_of_study)
         .order_by(
             imaging_order.c.study_uid.desc(),
             imaging_order.c.updated_at.desc(),
             imaging_order.c.id.desc(),
         )
-        .limit(1)
-    ).one_or_none()
-    return None if row is None else _as_order(row)
+    ).all()
+    if not rows:  # as for most images: then nobody's merges are asked for
+        return None
+    members = patients.family(connection, images.patient_id)
+    return next((_as_order(row) for row in rows if row.patient_row in members), None)
 
 
 def of_patient(connection: Connection, patient_row: int) -> tuple[Order, ...]:
