@@ -29,6 +29,8 @@ from inference.api.trail import AccessTrail
 from inference.api.view_cache import ViewCache
 from inference.backends.triton_launch import TritonServerOptions
 from inference.domain.job import Priority, RetryPolicy
+from inference.domain.patient import Authorities
+from inference.domain.report import FhirDestination, Hl7Destination
 from inference.domain.result import Destination, DicomwebDestination, DimseDestination
 from inference.engines import EmbeddedTriton, Engine, InThisProcess, TritonByAddress
 from inference.gateways import (
@@ -42,6 +44,7 @@ from inference.gateways import (
 )
 from inference.gateways.archive_removal import ArchiveRemover
 from inference.gateways.commitment import make_asker
+from inference.gateways.conformance import statement
 from inference.gateways.destination_check import check_destination
 from inference.gateways.dicomweb import Stow
 from inference.gateways.dicomweb_pixels import DicomwebPixels
@@ -51,6 +54,12 @@ from inference.gateways.dicomweb_search import DicomwebSearch
 from inference.gateways.dicomweb_store import DicomwebStore
 from inference.gateways.dimse import DimseServer
 from inference.gateways.dimse_association import DimseSettings
+from inference.gateways.fhir import routes as fhir_routes
+from inference.gateways.fhir.routes import FhirApi
+from inference.gateways.fhir.sender import FhirSender
+from inference.gateways.hl7_inbound import Hl7Receiver
+from inference.gateways.hl7_report import Hl7Sender
+from inference.gateways.mllp import MllpServer, MllpTls
 from inference.gateways.senders import make_sender
 from inference.gateways.ups import Ups
 from inference.gateways.ups_channel import EventChannel
@@ -67,6 +76,7 @@ from inference.jobs.delivery import DeliveryWorker
 from inference.jobs.index_backfill import IndexBackfill
 from inference.jobs.intake import Intake, IntakeSettings
 from inference.jobs.measured import MeasuredIntake, MeasuredProcessor, delivery_observer
+from inference.jobs.reporting import ReportWorker
 from inference.jobs.retraction import RetractionWorker
 from inference.jobs.review_desk import ReviewDesk
 from inference.jobs.statements import StatementWorker
@@ -115,6 +125,8 @@ class Parts:
     clock: WorklistClock
     reporter: EventReporter
     read_ahead: ReadAhead | None
+    mllp: MllpServer | None
+    reports: tuple[ReportWorker, ...]
 
 
 class Service:
@@ -152,6 +164,20 @@ class Service:
         return self._started().dimse.port
 
     @property
+    def hl7_port(self) -> int:
+        """The port of the HL7 receiver.
+
+        Raises
+        ------
+        ServiceStartError
+            It is not running.
+        """
+        mllp = self._started().mllp
+        if mllp is None:
+            raise ServiceStartError("hl7_port: is not set")
+        return mllp.port
+
+    @property
     def ae_title(self) -> str:
         """The name of the DICOM receiver."""
         return self._settings.dicom_ae_title
@@ -183,6 +209,8 @@ class Service:
         parts, self._parts = self._parts, None
         if parts is not None:
             parts.dimse.stop()
+            if parts.mllp is not None:
+                parts.mllp.stop()
             parts.http.stop(max(1.0, until_s - time.monotonic()))
         for thread in self._threads:
             thread.join(max(0.0, until_s - time.monotonic()))
@@ -219,7 +247,7 @@ class Service:
         )
         engine = self._given_engine or make_engine(settings, tuple(models), self._model_repo)
         context = self._context(database, objects, intake, engine, metrics, models)
-        destinations = tuple(make_destination(one, settings) for one in settings.destinations)
+        destinations = destinations_of(settings)
         processor = MeasuredProcessor(
             ModelStudyProcessor(
                 model_repo=self._model_repo,
@@ -300,6 +328,12 @@ class Service:
             read_ahead=ReadAhead(context, max_bytes=settings.view_cache_mib * MIB)
             if settings.read_ahead
             else None,
+            mllp=make_mllp(settings, database, metrics),
+            reports=tuple(
+                make_report_worker(one, settings, database)
+                for one in settings.destinations
+                if one.takes_reports
+            ),
         )
         if not self._stop.is_set():
             self._open(parts)
@@ -310,6 +344,12 @@ class Service:
         except OSError as error:
             port = self._settings.dicom_port
             raise ServiceStartError(f"dicom_port {port}: {error.strerror or error}") from error
+        if parts.mllp is not None:
+            try:
+                parts.mllp.start()
+            except OSError as error:
+                parts.dimse.stop()
+                raise ServiceStartError(f"hl7_port: {error.strerror or error}") from error
         parts.http.start()
         self._parts = parts
         log.info("doors are open", http=self.http_url, dicom=self.dicom_address)
@@ -328,6 +368,7 @@ class Service:
             runners += [(outbox.name, outbox.run) for outbox in outboxes]
         if parts.read_ahead is not None:
             runners.append(("read-ahead", parts.read_ahead.run))
+        runners += [(report.name, report.run) for report in parts.reports]
         if parts.watcher is not None:
             runners.append(("watch-folder", parts.watcher.run))
         for name, run in runners:
@@ -426,11 +467,10 @@ class Service:
                 database=database,
                 objects=objects,
                 models=models,
-                destinations=tuple(
-                    make_destination(one, settings) for one in settings.destinations
-                ),
+                destinations=destinations_of(settings),
                 encodings=encodings_for(settings),
             ),
+            statement=lambda routes: statement(routes, self._started().dimse.contexts),
         )
 
     def _app(self, context: ApiContext, intake: Intake, backfill: IndexBackfill) -> FastAPI:
@@ -456,7 +496,13 @@ class Service:
         store = DicomwebStore(context.database, context.objects, pool)
         stow = Stow(intake=intake, max_parts=self._settings.max_archive_entries)
         searching = DicomwebSearch(database=context.database, is_complete=lambda: backfill.is_done)
+        fhir = FhirApi(
+            context.database,
+            authorities_of(self._settings),
+            imaging_selection=self._settings.fhir_imaging_selection,
+        )
         return (
+            Door(router=fhir.router(), permissions=fhir_routes.PERMISSIONS),
             Door(router=stow.router(), permissions=dicomweb.PERMISSIONS),
             Door(router=searching.router(), permissions=dicomweb_search.PERMISSIONS),
             Door(
@@ -523,8 +569,20 @@ def make_engine(settings: Settings, models: tuple[str, ...], model_repo: Path) -
 
 def encodings_for(settings: Settings) -> tuple[str, ...]:
     """Return the kinds of object to make: every one that a destination takes."""
-    asked = {kind for one in settings.destinations for kind in one.delivery.kinds}
+    asked = {
+        kind
+        for one in settings.destinations
+        if not one.takes_reports
+        for kind in one.delivery.kinds
+    }
     return tuple(sorted(asked))
+
+
+def destinations_of(settings: Settings) -> tuple[Destination, ...]:
+    """Return where objects go; HL7 and FHIR systems take reports instead."""
+    return tuple(
+        make_destination(one, settings) for one in settings.destinations if not one.takes_reports
+    )
 
 
 def make_destination(one: DestinationSettings, settings: Settings) -> Destination:
@@ -581,6 +639,64 @@ def make_oidc(settings: Settings) -> OidcClient | None:
     )
 
 
+def authorities_of(settings: Settings) -> Authorities:
+    """Return whose the patient numbers are that come through any door."""
+    return Authorities(
+        names=settings.patient_authorities, default=settings.default_patient_authority or ""
+    )
+
+
+def make_mllp(settings: Settings, database: Database, metrics: Metrics) -> MllpServer | None:
+    """Return the HL7 receiver, not started; None where no port is set."""
+    if settings.hl7_port is None:
+        return None
+    tls = None
+    if settings.hl7_tls_certificate is not None and settings.hl7_tls_key is not None:
+        tls = MllpTls(
+            certificate=settings.hl7_tls_certificate,
+            key=settings.hl7_tls_key,
+            client_ca=settings.hl7_tls_client_ca,
+        )
+    receiver = Hl7Receiver(
+        database,
+        authorities_of(settings),
+        senders=frozenset(settings.hl7_senders),
+        refused=lambda code: metrics.rejections.labels("hl7", code).inc(),
+    )
+    return MllpServer(receiver.handle, host=settings.hl7_host, port=settings.hl7_port, tls=tls)
+
+
+def make_report_worker(
+    one: DestinationSettings, settings: Settings, database: Database
+) -> ReportWorker:
+    """Return what tells a destination of results."""
+    if one.kind == "hl7":
+        if one.host is None or one.port is None:
+            raise ServiceStartError(f"destination {one.name} is not complete")
+        to = Hl7Destination(
+            name=one.name,
+            host=one.host,
+            port=one.port,
+            receiving_application=one.receiving_application,
+            receiving_facility=one.receiving_facility,
+            tls_ca=one.tls_ca,
+            after_sign_off=one.release == "after sign-off",
+            timeout_s=one.timeout_s,
+        )
+        sender = Hl7Sender(database, to, authorities_of(settings))
+        return ReportWorker(database=database, destination=to, sender=sender)
+    token = one.token.get_secret_value() if one.token else None
+    server = FhirDestination(
+        name=one.name,
+        url=one.url or "",
+        headers={"Authorization": f"Bearer {token}"} if token else {},
+        after_sign_off=one.release == "after sign-off",
+        imaging_selection=one.imaging_selection,
+        timeout_s=one.timeout_s,
+    )
+    return ReportWorker(database=database, destination=server, sender=FhirSender(database, server))
+
+
 def intake_settings(settings: Settings) -> IntakeSettings:
     """Return the limits of what is received."""
     return IntakeSettings(
@@ -593,6 +709,7 @@ def intake_settings(settings: Settings) -> IntakeSettings:
         completion=CompletionRule(
             quiet_period_s=settings.quiet_period_s, incomplete_wait_s=settings.incomplete_wait_s
         ),
+        authorities=authorities_of(settings),
     )
 
 

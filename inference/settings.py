@@ -45,6 +45,9 @@ Port = Annotated[int, Field(ge=0, le=65535)]
 AeTitle = Annotated[str, Field(min_length=1, max_length=16, pattern=r"^[ -\[\]-~]*[!-\[\]-~]+$")]
 """PS3.5 VR AE: at most 16 printable characters, no backslash, not only spaces."""
 
+Authority = Annotated[str, Field(max_length=512, pattern=r"^[A-Za-z][A-Za-z0-9+.-]*:\S+$")]
+"""An assigning authority: a URI, such as ``urn:oid:1.2.3``."""
+
 
 IN_PROFILES = (
     "kinds",
@@ -71,12 +74,12 @@ class SettingsError(ClinferError):
 
 
 class DestinationSettings(BaseModel):
-    """Where results are sent: a DICOM node (C-STORE) or a DICOMweb server (STOW-RS)."""
+    """Where results are sent: objects by C-STORE or STOW-RS, reports by HL7 v2 or FHIR."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,32}$")]
-    kind: Literal["dicom", "stow"]
+    kind: Literal["dicom", "stow", "hl7", "fhir"]
     host: str | None = None
     port: Port | None = None
     ae_title: AeTitle | None = None
@@ -93,6 +96,15 @@ class DestinationSettings(BaseModel):
     retract: Retract = Retract.NOTE
     archive_url: str | None = None
     timeout_s: Annotated[float, Field(gt=0, le=3600)] = 60.0
+    receiving_application: Annotated[str, Field(max_length=227)] = ""
+    receiving_facility: Annotated[str, Field(max_length=227)] = ""
+    tls_ca: Path | None = None
+    imaging_selection: bool = False
+
+    @property
+    def takes_reports(self) -> bool:
+        """Whether reports are sent there, not DICOM objects."""
+        return self.kind in ("hl7", "fhir")
 
     @cached_property
     def delivery(self) -> DeliveryProfile:
@@ -105,6 +117,15 @@ class DestinationSettings(BaseModel):
 
     @model_validator(mode="after")
     def _is_complete(self) -> DestinationSettings:
+        self._refuse_keys_of_other_kinds()
+        if self.kind == "hl7":
+            if self.host is None or self.port is None:
+                raise ValueError("an hl7 destination needs host, port")
+            return self
+        if self.kind == "fhir":
+            if self.url is None or not self.url.startswith(("http://", "https://")):
+                raise ValueError("a fhir destination needs url, beginning with http:// or https://")
+            return self
         if self.kind == "dicom":
             missing = [n for n in ("host", "port", "ae_title") if getattr(self, n) is None]
             if missing:
@@ -128,6 +149,22 @@ class DestinationSettings(BaseModel):
             raise ValueError('archive_url: is for retract = "archive_api" only')
         assert profile.kinds, "read now: a wrong profile stops the start"
         return self
+
+    def _refuse_keys_of_other_kinds(self) -> None:
+        """Stop at a key that this kind of destination would pass over."""
+        objects = {"profile", *IN_PROFILES, "archive_url"} - {"release"}
+        of_kind = {
+            "hl7": {"host", "port", "receiving_application", "receiving_facility", "tls_ca"},
+            "fhir": {"url", "token", "imaging_selection"},
+        }
+        reports = of_kind["hl7"] | of_kind["fhir"]
+        if self.takes_reports:
+            wrong = (reports | objects | {"ae_title"}) - of_kind[self.kind]
+        else:
+            wrong = reports - {"host", "port", "url", "token"}
+        found = sorted(self.model_fields_set & wrong)
+        if found:
+            raise ValueError(f"{', '.join(found)} has no meaning for a {self.kind} destination")
 
 
 class ArchiveSettings(BaseModel):
@@ -184,6 +221,16 @@ class Settings(BaseSettings):
     dicom_calling_ae_titles: tuple[AeTitle, ...] = ()
     dicom_max_associations: Annotated[int, Field(ge=1, le=1000)] = 64
     watch_dir: Path | None = None
+
+    hl7_host: str = "127.0.0.1"
+    hl7_port: Port | None = None
+    hl7_senders: tuple[str, ...] = ()
+    hl7_tls_certificate: Path | None = None
+    hl7_tls_key: Path | None = None
+    hl7_tls_client_ca: Path | None = None
+    patient_authorities: dict[str, Authority] = Field(default_factory=dict)
+    default_patient_authority: Authority | None = None
+    fhir_imaging_selection: bool = False
 
     backend: Literal["triton", "local"] = "triton"
     triton_address: str | None = None
@@ -247,6 +294,20 @@ class Settings(BaseSettings):
             raise ValueError(
                 f"dicom_calling_ae_titles: dicom_host {self.dicom_host} is reachable from outside,"
                 " so the AE titles that may send must be named"
+            )
+        if (self.hl7_tls_certificate is None) != (self.hl7_tls_key is None):
+            raise ValueError("hl7_tls_key: goes with hl7_tls_certificate, and neither alone")
+        if self.hl7_tls_client_ca is not None and self.hl7_tls_certificate is None:
+            raise ValueError("hl7_tls_client_ca: needs hl7_tls_certificate and hl7_tls_key")
+        if (
+            self.hl7_port is not None
+            and not is_loopback(self.hl7_host)
+            and not (self.hl7_senders or self.hl7_tls_client_ca)
+        ):
+            raise ValueError(
+                f"hl7_senders: hl7_host {self.hl7_host} is reachable from outside, so the"
+                " applications that may send must be named, or show a certificate"
+                " (hl7_tls_client_ca)"
             )
         if self.backend == "local" and self.triton_address is not None:
             raise ValueError("triton_address: has no meaning with backend = local")

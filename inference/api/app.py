@@ -25,15 +25,18 @@ from inference.api.routes import (
     admin_storage,
     admin_work,
     changes,
+    conformance,
     deliveries,
     health,
     jobs,
     launch,
     models,
     pages,
+    patients,
     reading,
     reading_page,
     release,
+    reports,
     results,
     reviews,
     sign_in,
@@ -109,7 +112,7 @@ def create_app(context: ApiContext, options: HttpOptions, *, doors: Sequence[Doo
     install(app, draw_problem)
     modules = (
         studies, jobs, results, reviews, changes, models, deliveries, release, views, health, pages,
-        reading, reading_page, sign_in, launch,
+        reading, reading_page, sign_in, launch, patients, reports, conformance,
         admin, admin_work, admin_routing, admin_storage, admin_audit,
     )  # fmt: skip
     for router in (*(module.router for module in modules), *(door.router for door in doors)):

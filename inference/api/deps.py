@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated
 
@@ -13,6 +13,7 @@ from inference.api.errors import ApiError
 from inference.api.health import Health
 from inference.api.view_cache import ViewCache
 from inference.domain.result import Destination
+from inference.domain.statement import Section
 from inference.jobs.intake import Intake
 from inference.jobs.review_desk import ReviewDesk
 from inference.pipeline.spec import ModelSpec
@@ -34,6 +35,7 @@ class ApiContext:
     watermark_bytes : free disk space below which nothing more is taken in
     max_upload_parts : most files in one multipart upload
     reviews : takes decisions; None where this service takes none
+    statement : from (method, path) of each route to the conformance statement
     """
 
     database: Database
@@ -52,6 +54,7 @@ class ApiContext:
     max_upload_parts: int = 20_000
     promoting_models: frozenset[str] = frozenset()
     reviews: ReviewDesk | None = None
+    statement: Callable[[Sequence[tuple[str, str]]], tuple[Section, ...]] | None = None
 
 
 def _context(request: Request) -> ApiContext:

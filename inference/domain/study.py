@@ -69,10 +69,16 @@ class Description:
     modality: str
     series_description: str
     body_part: str
-    issuer_of_patient_id: str = field(default="", repr=False)
-    """Who gave out the number (0010,0021): equal numbers of two issuers are two people."""
     expected_instances: int | None = None
     """Number of Study Related Instances (0020,1208), where the sender gives it."""
+    issuer_of_patient_id: str = field(default="", repr=False)
+    """Who gave out the number (0010,0021): equal numbers of two issuers are two people. The
+    universal id is of its qualifiers (0010,0024)."""
+    issuer_universal_id: str = ""
+    issuer_universal_type: str = ""
+    birth_date: str = field(default="", repr=False)
+    sex: str = ""
+    study_time: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -109,6 +109,12 @@ class DimseServer:
         assert self._server is not None, "the server was started"
         return int(self._server.server_address[1])
 
+    @property
+    def contexts(self) -> list[Any]:
+        """The presentation contexts that it offers, as they are negotiated."""
+        assert self._server is not None, "the server was started"
+        return list(self._server.contexts)
+
     def start(self) -> None:
         """Listen; returns once the port is open.
 

@@ -27,7 +27,7 @@ from dicom_io.labelled import LabelledVolume
 from dicom_io.nifti import write_nifti
 from dicom_io.read import read_volume
 from dicom_io.result_errors import ResultInputError
-from dicom_io.results import Measurement, ResultIdentity
+from dicom_io.results import Measurement, ResultIdentity, Segment
 from dicom_io.series import Series
 from dicom_io.suv import in_suvbw
 from dicom_io.volume import Volume
@@ -82,7 +82,7 @@ class Analysis:
 
     def as_json(self, root: Path) -> dict[str, Any]:
         """Return the entry of ``result.json``; paths relative to ``root``."""
-        names = {segment.label: segment.name for segment in self.spec.segments}
+        segments = {segment.label: segment for segment in self.spec.segments}
         return {
             "model": self.spec.name,
             "model_version": self.spec.version,
@@ -98,7 +98,8 @@ class Analysis:
             "segments": [
                 {
                     "label": found.label,
-                    "name": names[found.label],
+                    "name": segments[found.label].name,
+                    **_codes_of(segments[found.label]),
                     "volume_ml": found.volume_ml,
                     "mean": found.mean,
                     "sd": found.sd,
@@ -126,6 +127,16 @@ class Analysis:
                 if name in self.report
             },
         }
+
+
+def _codes_of(segment: Segment) -> dict[str, Any]:
+    """Return what a segment is in codes, so that a result can be told without its model."""
+    codes = {"type": segment.type, "modifier": segment.modifier}
+    return {
+        name: {"value": code.value, "scheme": code.scheme, "meaning": code.meaning}
+        for name, code in codes.items()
+        if code is not None
+    }
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -146,7 +146,6 @@ def _describe(structure: Structure) -> Description:
     expected = structure.number(0x00201208, 0)
     return Description(
         patient_id=_text(structure, 0x00100020),
-        issuer_of_patient_id=_text(structure, 0x00100021),
         patient_name=_text(structure, 0x00100010),
         study_date=_text(structure, 0x00080020),
         accession_number=_text(structure, 0x00080050),
@@ -155,6 +154,12 @@ def _describe(structure: Structure) -> Description:
         series_description=_text(structure, 0x0008103E),
         body_part=_text(structure, 0x00180015),
         expected_instances=expected or None,
+        issuer_of_patient_id=_text(structure, 0x00100021),
+        issuer_universal_id=_text(structure, 0x00400032),
+        issuer_universal_type=_text(structure, 0x00400033),
+        birth_date=_text(structure, 0x00100030),
+        sex=_text(structure, 0x00100040),
+        study_time=_text(structure, 0x00080030),
     )
 
 

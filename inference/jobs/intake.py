@@ -25,6 +25,8 @@ from inference.jobs.errors import ConflictError, IntakeError, TooLargeError
 from inference.jobs.identify import Announced, Identity, check_uid, identify
 from inference.jobs.index_entry import index_entry
 from inference.jobs.inflate import plain_dataset
+from inference.jobs.ordered import cancel_study, ordered
+from inference.jobs.patient_identity import note_patient
 from inference.jobs.receipts import ArchiveReceipt, IntakeSettings, Receipt, RefusedMember
 from inference.jobs.refusals import Refusal, RefusalLog
 from inference.jobs.structure import PREAMBLE_BYTES, read_file_meta, walk_dataset
@@ -237,6 +239,7 @@ class Intake:
         is_new = count is not None
         if is_new:
             dicom_index.add_to_index(connection, indexed)
+            note_patient(connection, new, identity.description, self.settings.authorities)
         if (
             count is not None
             and new.is_image
@@ -269,8 +272,11 @@ class Intake:
 
     def _queue(
         self, connection: Connection, new: Instance, count: StudyCount, priority: Priority
-    ) -> int:
-        return jobs.collect(
+    ) -> int | None:
+        order = ordered(connection, new.study_uid, priority)
+        if order.is_on_record:  # the refusal of the first instance stands for the study
+            return None
+        job_id = jobs.collect(
             connection,
             new.study_uid,
             now=new.received_at,
@@ -279,9 +285,12 @@ class Intake:
                 n_instances=count.n_instances,
                 expected_instances=count.expected_instances,
             ),
-            priority=priority,
+            priority=order.priority,
             model=self.settings.model,
         )
+        if order.is_cancelled:
+            cancel_study(connection, new.study_uid, now=new.received_at)
+        return job_id
 
 
 class Upload:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from inference.domain.patient import Authorities
 from inference.jobs.archive import ArchiveLimits
 from inference.jobs.completion import CompletionRule
 from inference.jobs.errors import IntakeError
@@ -12,7 +13,10 @@ from inference.jobs.structure import StructureLimits
 
 @dataclass(frozen=True, kw_only=True)
 class IntakeSettings:
-    """Limits of what is received; ``model``: run this model only on it, "" for every one."""
+    """Limits of what is received; ``model``: run this model only on it, "" for every one.
+
+    ``authorities`` says whose the patient numbers of images are.
+    """
 
     max_instance_bytes: int = 2 * 1024**3
     max_inflated_bytes: int = 1024**3
@@ -22,6 +26,7 @@ class IntakeSettings:
     archive: ArchiveLimits = field(default_factory=ArchiveLimits)
     completion: CompletionRule = field(default_factory=CompletionRule)
     model: str = ""
+    authorities: Authorities = field(default_factory=Authorities)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -52,6 +52,7 @@ WANTED = frozenset(
         0x00080016,  # SOP Class UID
         0x00080018,  # SOP Instance UID
         0x00080020,  # Study Date
+        0x00080030,  # Study Time
         0x00080050,  # Accession Number
         0x00080060,  # Modality
         0x00081030,  # Study Description
@@ -59,6 +60,8 @@ WANTED = frozenset(
         0x00100010,  # Patient's Name
         0x00100020,  # Patient ID
         0x00100021,  # Issuer of Patient ID
+        0x00100030,  # Patient's Birth Date
+        0x00100040,  # Patient's Sex
         0x00180015,  # Body Part Examined
         0x0020000D,  # Study Instance UID
         0x0020000E,  # Series Instance UID
@@ -72,6 +75,10 @@ WANTED = frozenset(
         *INDEXED_TAGS,
     }
 )
+ISSUER_QUALIFIERS = 0x00100024
+WANTED_OF_ISSUER = frozenset({0x00400032, 0x00400033})
+"""Universal Entity ID and its type, inside Issuer of Patient ID Qualifiers: no other value of a
+sequence is wanted."""
 MAX_VALUE_BYTES = 1024
 REQUEST_ATTRIBUTES = 0x00400275
 MAX_SEQUENCE_BYTES = 64 * 1024
@@ -196,6 +203,7 @@ class _Frame:
 class _Walk:
     def __init__(self, data: mmap.mmap, position: int, *, implicit: bool, endian: str) -> None:
         self.data, self.position, self.implicit = data, position, implicit
+        self._top_sequence = 0
         self.tag_format = struct.Struct(endian + "HH")
         self.u16, self.u32 = struct.Struct(endian + "H"), struct.Struct(endian + "L")
         self.requests: tuple[int, int] | None = None
@@ -290,12 +298,16 @@ class _Walk:
             end = None if length == UNDEFINED else self._end_of(tag, length)
             if tag == REQUEST_ATTRIBUTES and not stack:
                 self.requests = (self.position, 0)
+            if not stack:
+                self._top_sequence = tag
             stack.append(_Frame(True, end, self.implicit))
             self.implicit = self.implicit or vr == b"UN"
         else:
             end = self._end_of(tag, length)
             if not stack:
                 self._note(tag, length, found)
+            elif tag in WANTED_OF_ISSUER and self._top_sequence == ISSUER_QUALIFIERS:
+                self._keep(tag, length, found)
             self.position = end
 
     def _end_of(self, tag: int, length: int) -> int:
@@ -309,9 +321,7 @@ class _Walk:
 
     def _note(self, tag: int, length: int, found: Structure) -> None:
         if tag in WANTED:
-            found.values[tag] = self.data[
-                self.position : self.position + min(length, MAX_VALUE_BYTES)
-            ]
+            self._keep(tag, length, found)
         elif tag in PIXEL_TAGS:
             found.pixel_tag, found.pixel_bytes = tag, length
 
@@ -319,6 +329,9 @@ class _Walk:
         begin, end = self.requests or (0, 0)
         if end - begin <= MAX_SEQUENCE_BYTES:
             found.values[REQUEST_ATTRIBUTES] = self.data[begin:end]
+
+    def _keep(self, tag: int, length: int, found: Structure) -> None:
+        found.values[tag] = self.data[self.position : self.position + min(length, MAX_VALUE_BYTES)]
 
     def _is_sequence(self, tag: int, vr: bytes) -> bool:
         if vr:

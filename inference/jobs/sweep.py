@@ -15,7 +15,7 @@ from inference.domain.errors import ClinferError
 from inference.domain.job import RetryPolicy
 from inference.jobs.owner import is_gone
 from inference.jobs.worker import record_loss
-from inference.storage import audit, deliveries, jobs, studies
+from inference.storage import audit, deliveries, jobs, report_deliveries, studies
 from inference.storage.database import Database
 from inference.storage.errors import ObjectDamagedError
 from inference.storage.objects import ObjectStore
@@ -138,7 +138,12 @@ def _release_leases(database: Database, policy: RetryPolicy) -> int:
         for job in lost:
             record_loss(connection, job, now=now, policy=policy)
         gone = [owner for owner in deliveries.owners(connection) if is_gone(owner)]
-        return len(lost) + deliveries.release(connection, gone, now=now)
+        gone_too = [owner for owner in report_deliveries.owners(connection) if is_gone(owner)]
+        return (
+            len(lost)
+            + deliveries.release(connection, gone, now=now)
+            + report_deliveries.release(connection, gone_too, now=now)
+        )
 
 
 def _remove_unreferenced(database: Database, objects: ObjectStore, orphan_age_s: float) -> int:

@@ -8,6 +8,7 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection
 
+from inference.storage import exchange_tables as _exchange_tables  # noqa: F401 - part of metadata
 from inference.storage import release_tables as _release_tables  # noqa: F401 - part of metadata
 from inference.storage import review_tables as _review_tables  # noqa: F401 - part of metadata
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, func, insert, select, update
 
 from inference.domain.job import Job
+from inference.domain.report import ReportStep
 from inference.domain.result import (
     DeliveryState,
     Result,
@@ -18,7 +19,7 @@ from inference.domain.result import (
     ResultState,
     ReusedResult,
 )
-from inference.storage import reviews
+from inference.storage import report_events, reviews
 from inference.storage.errors import NotFoundError, StorageError
 from inference.storage.release_tables import retraction
 from inference.storage.tables import delivery, result, result_file
@@ -107,6 +108,8 @@ def store(
     ]
     _name_successors(connection, superseded, (*new, *kept))
     _replace_taken_back(connection, job, (*new, *kept))
+    stands = [row for row in known.values() if row.id in kept]
+    _note_reports(connection, new=new, kept=stands, superseded=superseded, now=now)
     return Stored(
         new=tuple(new), kept=kept, superseded=tuple(row_id for row_id, _, _ in superseded)
     )
@@ -274,6 +277,28 @@ def _name_successors(
         successor = by_place.get((series_uid, model), successors[0] if successors else None)
         connection.execute(
             update(result).where(result.c.id == row_id).values(superseded_by=successor)
+        )
+
+
+def _note_reports(
+    connection: Connection,
+    *,
+    new: Sequence[int],
+    kept: Iterable[Row[Any]],
+    superseded: Sequence[tuple[int, str, str]],
+    now: datetime,
+) -> None:
+    """Say to whoever is told of results what became of them, in the same transaction."""
+    again = [row.id for row in kept if not row.is_current]
+    for row_id in (*new, *again):
+        report_events.note(connection, row_id, ReportStep.PRELIMINARY, now=now)
+    for row_id, _, _ in superseded:
+        report_events.note(
+            connection,
+            row_id,
+            ReportStep.SUPERSEDED,
+            now=now,
+            reason="replaced by a later result",
         )
 
 

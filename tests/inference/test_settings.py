@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from inference.bootstrap import make_destination, worker_slots
+from inference.bootstrap import encodings_for, make_destination, worker_slots
 from inference.domain.job import Priority
 from inference.domain.result import DicomwebDestination, DimseDestination
 from inference.settings import Settings, SettingsError, is_loopback, load_settings
@@ -195,3 +195,46 @@ def test_what_lets_a_batch_in_goes_together(options: dict[str, str], field: str)
         load_settings(options)
     assert caught.value.field == field
     assert "abc" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "field"),
+    [
+        ({"hl7_port": 2575, "hl7_host": ALL_ADDRESSES}, "hl7_senders"),
+        ({"hl7_tls_key": "k.pem"}, "hl7_tls_key"),
+        ({"hl7_tls_client_ca": "ca.pem"}, "hl7_tls_client_ca"),
+        ({"patient_authorities": {"HOSP": "no uri"}}, "patient_authorities.HOSP"),
+        ({"default_patient_authority": "HOSP"}, "default_patient_authority"),
+        ({"destinations": [{"name": "his", "kind": "hl7", "host": "h"}]}, "destinations.0"),
+        (
+            {"destinations": [{"name": "his", "kind": "hl7", "host": "h", "port": 1, "url": "x"}]},
+            "destinations.0",
+        ),
+        ({"destinations": [{"name": "ehr", "kind": "fhir", "url": "ftp://x"}]}, "destinations.0"),
+        (
+            {"destinations": [
+                {"name": "pacs", "kind": "stow", "url": "http://x", "imaging_selection": True}
+            ]},
+            "destinations.0",
+        ),
+    ],
+)  # fmt: skip
+def test_settings_of_hl7_and_fhir_that_cannot_be_are_refused(
+    options: dict[str, object], field: str
+) -> None:
+    with pytest.raises(SettingsError) as caught:
+        load_settings(options)
+    assert caught.value.field == field
+
+
+def test_report_destinations_take_no_dicom_objects() -> None:
+    settings = load_settings(
+        {
+            "destinations": [
+                {"name": "his", "kind": "hl7", "host": "h", "port": 2575},
+                {"name": "ehr", "kind": "fhir", "url": "http://x", "release": "after sign-off"},
+            ]
+        }
+    )
+    assert encodings_for(settings) == ()
+    assert [one.takes_reports for one in settings.destinations] == [True, True]
