@@ -87,20 +87,50 @@ class _Placed:
         return np.flip(turned, self.flips)
 
 
+class _SourceFrames:
+    """The frames that a volume was read from, in slice order, looked up once for a whole object."""
+
+    def __init__(self, volume: Volume) -> None:
+        source = dicom_source(volume)
+        self.is_resampled = source.resampled
+        self.frame_of_reference_uid = source.frame_of_reference_uid
+        self._affine_lps = volume.affine_lps
+        self._frames: list[tuple[Dataset, str, int]] = [
+            (instance.header, str(instance.instance_uid), number)
+            for instance in source.instances
+            for number in instance.frame_numbers
+        ]
+
+    def named(self, slice_index: int) -> tuple[str, int]:
+        """Return the instance UID and frame number of a slice."""
+        _, instance_uid, number = self._frames[slice_index]
+        return instance_uid, number
+
+    def offset_mm(self, slice_index: int) -> Float64 | None:
+        """Return how far the source's image of a slice lies from the slice, (3,)."""
+        if self.is_resampled:
+            return None
+        header, _, frame_number = self._frames[slice_index]
+        position = frame_position_mm(header, frame_number)
+        if position is None:
+            return None
+        return np.asarray(position - (self._affine_lps @ [slice_index, 0, 0, 1])[:3])
+
+
 def _check_segmentation(
     dataset: Dataset, volume: Volume, labels: LabelArray, segments: Sequence[Segment]
 ) -> None:
     _same("labels.shape", volume.array.shape, labels.shape)
     masks = read_segmentation(dataset)
-    source = dicom_source(volume)
+    source = _SourceFrames(volume)
     _same("FrameOfReferenceUID", source.frame_of_reference_uid, masks.frame_of_reference_uid)
     numbers = _described_numbers(dataset, segments)
     n_checked = np.zeros(labels.shape[0], dtype=np.int64)
     seen: set[tuple[int, int]] = set()
     to_voxels = np.linalg.inv(volume.affine_lps)
     for frame in masks.frames:
-        placed = _place(frame, masks.shape, volume, to_voxels)
-        _check_source_image(frame, placed, volume)
+        placed = _place(frame, masks.shape, volume, to_voxels, source)
+        _check_source_image(frame, placed, source)
         for label, number in numbers.items():
             if frame.segment_number not in (None, number):
                 continue
@@ -151,7 +181,11 @@ def _described_numbers(dataset: Dataset, segments: Sequence[Segment]) -> dict[in
 
 
 def _place(
-    frame: SegmentFrame, shape: tuple[int, int], volume: Volume, to_voxels: Float64
+    frame: SegmentFrame,
+    shape: tuple[int, int],
+    volume: Volume,
+    to_voxels: Float64,
+    source: _SourceFrames,
 ) -> _Placed:
     """Find the slice that a frame covers, pixel upon voxel, or say how far off it is."""
     grid = volume.array.shape
@@ -188,13 +222,15 @@ def _place(
         )
     return _Placed(
         slice_index=slice_index,
-        offset_mm=_checked_offset_mm(frame, volume, first),
+        offset_mm=_checked_offset_mm(frame, volume, first, source),
         is_transposed=bool(is_transposed),
         flips=flips,
     )
 
 
-def _checked_offset_mm(frame: SegmentFrame, volume: Volume, first: NDArray[np.int_]) -> Float64:
+def _checked_offset_mm(
+    frame: SegmentFrame, volume: Volume, first: NDArray[np.int_], source: _SourceFrames
+) -> Float64:
     """Compare the frame's first pixel with its voxel: in the volume, or in the source image.
 
     Slices of a real series lie a little off an even grid; an object then repeats the source's own
@@ -206,7 +242,7 @@ def _checked_offset_mm(frame: SegmentFrame, volume: Volume, first: NDArray[np.in
     offset_mm = np.asarray(found - expected)
     if np.linalg.norm(offset_mm) <= TOLERANCE_MM:
         return offset_mm
-    offset = _source_offset_mm(volume, slice_index)
+    offset = source.offset_mm(slice_index)
     limit_mm = 2 * spacing_tolerance_mm(volume.spacing_mm[0])  # along the normal and sideways
     is_known = offset is not None and np.linalg.norm(offset) <= limit_mm
     if is_known and np.linalg.norm(offset_mm - offset) <= TOLERANCE_MM:
@@ -220,44 +256,23 @@ def _checked_offset_mm(frame: SegmentFrame, volume: Volume, first: NDArray[np.in
     )
 
 
-def _source_offset_mm(volume: Volume, slice_index: int) -> Float64 | None:
-    """Return how far the source's image of a slice lies from the slice, (3,)."""
-    if dicom_source(volume).resampled:
-        return None
-    references = _slice_instances(volume)
-    header, _, frame_number = references[slice_index]
-    position = frame_position_mm(header, frame_number)
-    if position is None:
-        return None
-    return np.asarray(position - (volume.affine_lps @ [slice_index, 0, 0, 1])[:3])
-
-
-def _slice_instances(volume: Volume) -> list[tuple[Dataset, str, int]]:
-    """Header, instance UID and frame number of every source frame, in slice order."""
-    return [
-        (instance.header, str(instance.instance_uid), number)
-        for instance in dicom_source(volume).instances
-        for number in instance.frame_numbers
-    ]
-
-
-def _check_source_image(frame: SegmentFrame, placed: _Placed, volume: Volume) -> None:
+def _check_source_image(frame: SegmentFrame, placed: _Placed, source: _SourceFrames) -> None:
     """Check that a named source image is the volume's slice and lies where the frame lies."""
     if frame.source_instance_uid is None:
         return
     place = {"slice_index": placed.slice_index, "frame": frame.index + 1}
-    if dicom_source(volume).resampled:
+    if source.is_resampled:
         raise PlacementError(
             field="ReferencedSOPInstanceUID",
             expected="no source image: the slices are resampled",
             found=frame.source_instance_uid,
             **place,
         )
-    _, instance_uid, number = _slice_instances(volume)[placed.slice_index]
+    instance_uid, number = source.named(placed.slice_index)
     _same("ReferencedSOPInstanceUID", instance_uid, frame.source_instance_uid, **place)
     if frame.source_frame_number is not None:
         _same("ReferencedFrameNumber", number, frame.source_frame_number, **place)
-    offset = _source_offset_mm(volume, placed.slice_index)
+    offset = source.offset_mm(placed.slice_index)
     distance_mm = np.inf if offset is None else np.linalg.norm(offset - placed.offset_mm)
     if distance_mm > TOLERANCE_MM:
         raise PlacementError(

@@ -15,10 +15,7 @@ from inference.domain.errors import InferenceError
 from inference.pipeline.engine_spec import Engine
 from inference.pipeline.engines.base import ReadyEngine
 from inference.pipeline.engines.torch_engines import DTYPES
-from inference.pipeline.lean_import import without_optional_packages
-
-with without_optional_packages():
-    from monai.networks.blocks.convolutions import Convolution
+from inference.pipeline.monai_networks import Convolution
 
 
 def use_all_cores() -> int:

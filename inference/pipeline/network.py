@@ -12,14 +12,9 @@ from safetensors.torch import load as load_safetensors
 from torch import nn
 
 from inference.domain.errors import ModelSpecError, ModelWeightsError
-from inference.pipeline.lean_import import without_optional_packages
+from inference.pipeline.monai_networks import DynUNet, SegResNet, UNet
 from inference.pipeline.network_spec import DynUNetArgs, NetworkSpec, SegResNetArgs, UNetArgs
 from inference.pipeline.spec import SPEC_FILE, ModelSpec
-
-with without_optional_packages():
-    from monai.networks.nets.dynunet import DynUNet
-    from monai.networks.nets.segresnet import SegResNet
-    from monai.networks.nets.unet import UNet
 
 
 def build_network(spec: ModelSpec) -> nn.Module:
