@@ -142,7 +142,11 @@ def _say_where(service: Service, settings: Settings) -> None:
     """Print where things are, once, for the person who started it."""
     from inference.api.keys import ApiKeys
 
-    auth = "keys are asked for" if settings.is_auth_on else "no key is asked for on loopback"
+    auth = (
+        "people sign in, systems show a key"
+        if settings.is_auth_on
+        else "no key is asked for on loopback"
+    )
     lines = [
         f"clinfer serves  {service.http_url}",
         f"  pages         {service.http_url}/   ({auth})",
@@ -152,5 +156,6 @@ def _say_where(service: Service, settings: Settings) -> None:
     ]
     if settings.is_auth_on and not ApiKeys(settings.keys_path).listed():
         lines.append("  keys          none yet: make one with `clinfer keys create NAME`")
+        lines.append("  people        the first: `clinfer people add NAME --role admin`")
     sys.stdout.write("\n".join(lines) + "\n")
     sys.stdout.flush()
