@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -327,10 +328,14 @@ def test_results_are_series_of_their_study_until_they_are_superseded(
         (sent_back,) = web.retrieve_series(study.study_uid, old_seg)
 
         web.store_instances([study.instances[13], sent_back])  # late, and our own from a PACS
+        ends_s = time.monotonic() + 120
         until_other = [old_seg]
         while old_seg in until_other:
-            finished_study(service, study.study_uid)
+            assert time.monotonic() < ends_s, "the old segmentation is still offered"
+            time.sleep(0.1)
             until_other = [item["0020000E"]["Value"][0] for item in series_of(web, study)]
+        finished_study(service, study.study_uid)
+        until_other = [item["0020000E"]["Value"][0] for item in series_of(web, study)]
         assert len(until_other) == 3
         (again,) = web.search_for_studies()
         assert (again["00201206"]["Value"], again["00201208"]["Value"]) == ([3], [16])
