@@ -22,7 +22,16 @@ from inference.domain.study_state import StudyState
 from inference.domain.workitem import StepState, WorkitemError
 from inference.gateways.ups import Ups
 from inference.services.telemedicine import after_reading, listing, service, timers
-from inference.storage import audit, critical_results, jobs, readings, results, workitems
+from inference.storage import (
+    audit,
+    critical_results,
+    jobs,
+    readings,
+    results,
+    workitem_events,
+    workitems,
+    workitems_jobs,
+)
 from inference.storage.database import Database
 from inference.storage.errors import NotFoundError
 from tests.builders import rows
@@ -380,3 +389,24 @@ def test_a_blinded_reading_is_no_workitem_for_others(database: Database) -> None
         claim(database, task, name)
         sign(database, task, name)
     assert len(ups.search(keys, limit=10)) == 2
+
+
+def test_watchers_hear_of_jobs_and_only_once(database: Database) -> None:
+    ups = Ups(database=database)
+    keys = {"00741204": {"vr": "LO", "Value": ["AI analysis"]}}
+    ups.subscribe("1.2.840.10008.5.1.4.34.5.1", "WATCHER", keys=keys, by="WATCHER")
+    task = receive(database, 1)
+
+    def heard() -> list[str]:
+        with database.write() as connection:
+            workitems_jobs.report_changes(connection, now=database.now(connection))
+            events = workitem_events.pending(connection, "WATCHER")
+            workitem_events.delivered(connection, [one.id for one in events])
+        return [one.document["00741000"]["Value"][0] for one in events]
+
+    assert heard() == ["SCHEDULED"]
+    assert heard() == []
+    finish(database, 1, ResultState.FINDING)
+    assert heard() == ["COMPLETED"]
+    found = ups.search({"0020000D": {"vr": "UI", "Value": [task.study_uid]}} | keys, limit=5)
+    assert [one["00741000"]["Value"] for one in found] == [["COMPLETED"]]
