@@ -211,6 +211,11 @@ def test_an_accept_without_correction_takes_two_keys(page: Page, desk: Desk) -> 
     assert "Accepted by dr.weber" in page.inner_text("#review")
     assert "Accepting is not reporting" in page.inner_text("#review")
     assert page.locator("#accept").count() == 0
+    page.goto(f"{desk.service.http_url}/models")
+    shown = page.inner_text("#figures")
+    assert "Agreement of readers" in shown
+    assert "ct_two_boxes 1.2.0" in shown
+    assert "too few to say" in shown
 
 
 @pytest.mark.parametrize(
