@@ -72,16 +72,10 @@ class Retraction:
 
 
 class EventKind(StrEnum):
-    """Who has to be told of a retraction."""
+    """Who has to be told of a retraction; HL7 and FHIR systems are told by the log of reports."""
 
     DICOM = "dicom"
     """One for each destination that may have a copy; the destination's setting says how."""
-
-    FHIR = "fhir"
-    """Resources become ``entered-in-error``."""
-
-    HL7 = "hl7"
-    """OBX-11 becomes D or W."""
 
 
 class EventState(StrEnum):

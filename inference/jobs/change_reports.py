@@ -16,6 +16,7 @@ from dicom_io.results import ResultIdentity
 from dicom_io.write import write_dicom
 from inference.domain.change import Comparison, Limits, QuantityChange, compare
 from inference.domain.result import Destination, Result, ResultFile
+from inference.jobs.index_entry import add_files_to_index, index_result_files
 from inference.jobs.statements import algorithm_of, filed
 from inference.pipeline.spec import ModelSpec
 from inference.storage import audit, deliveries, priors, results, statements
@@ -140,6 +141,7 @@ class ChangeReportWorker:
         return headers
 
     def _store(self, found: Result, files: Sequence[ResultFile], problem: str) -> None:
+        indexed = index_result_files(files, self.objects)
         with self.database.write() as connection:
             now = self.database.now(connection)
             if not statements.record(connection, found.id, now=now, problem=problem):
@@ -147,6 +149,7 @@ class ChangeReportWorker:
             if not files or not results.get_result(connection, found.id).is_current:
                 return
             results.add_files(connection, found.id, files)
+            add_files_to_index(connection, indexed, found.id)
             deliveries.enqueue(connection, found.id, destinations=self.destinations, now=now)
             audit.append(
                 connection,

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from pydicom.uid import ImplicitVRLittleEndian
+from sqlalchemy import Connection
 
 from dicom_io.dicom_json import (
     CHARACTER_SET,
@@ -39,6 +41,7 @@ from inference.jobs.structure import (
     read_file_meta,
     walk_dataset,
 )
+from inference.storage import dicom_index
 from inference.storage.objects import ObjectStore
 from inference.telemetry import get_logger
 
@@ -106,13 +109,14 @@ def index_file(
 
 
 def index_result_files(
-    files: Sequence[ResultFile], objects: ObjectStore, settings: IntakeSettings
+    files: Sequence[ResultFile], objects: ObjectStore
 ) -> Mapping[str, IndexedInstance]:
     """Return the rows of a result's DICOM objects, by hash; the result is numbered later.
 
     An object that cannot be read back is left out: a result is not lost for being unlisted.
     """
     found: dict[str, IndexedInstance] = {}
+    settings = IntakeSettings()
     for file in files:
         if file.media_type != DICOM_MEDIA_TYPE:
             continue
@@ -124,6 +128,14 @@ def index_result_files(
         except IntakeError as error:
             logger.error("a result's object is not listed", code=error.code, sha256=file.sha256)
     return found
+
+
+def add_files_to_index(
+    connection: Connection, indexed: Mapping[str, IndexedInstance], result_id: int
+) -> None:
+    """List a result's objects, in the transaction that stores them."""
+    for one in indexed.values():
+        dicom_index.add_to_index(connection, replace(one, result_id=result_id))
 
 
 def _attributes(structure: Structure, tags: Mapping[int, str]) -> Attributes:

@@ -13,8 +13,9 @@ from sqlalchemy import Connection
 
 from inference.domain.errors import ClinferError
 from inference.domain.release import Cause, LateResult, ReportState, ReportStatus
+from inference.domain.report import ReportStep
 from inference.domain.result import Destination, ResultState
-from inference.storage import audit, deliveries, late_results, results, retractions
+from inference.storage import audit, deliveries, late_results, report_events, results, retractions
 
 DELIVERED_STATES = frozenset({ResultState.FINDING, ResultState.NO_FINDING})
 """Outcomes whose objects are sent; the others get a statement instead (`state_objects`)."""
@@ -113,6 +114,9 @@ def retract_result(
     if cause is not Cause.SUPERSEDED:  # a successor has superseded it already, and is named there
         code = "recalled" if cause is Cause.RECALLED else "rejected"
         results.take_back(connection, result_id, reason=reason, reason_code=code)
+        report_events.note(
+            connection, result_id, ReportStep.RETRACTED, now=now, actor=by, reason=reason
+        )
     audit.append(
         connection,
         at=now,
@@ -184,6 +188,9 @@ def record_report(connection: Connection, status: ReportStatus, *, now: datetime
         for one in results.list_results(connection, study_uid=status.study_uid, limit=1000):
             if one.id not in late:
                 release_result(connection, one.id, by=status.signed_by, now=now)
+                report_events.note(
+                    connection, one.id, ReportStep.SIGNED, now=now, actor=status.signed_by
+                )
     return kept
 
 

@@ -14,6 +14,7 @@ from sqlalchemy import Connection
 
 from dicom_io.results import Segment
 from dicom_io.reviewed import Reader
+from inference.domain.report import ReportStep
 from inference.domain.result import Destination, Result, ResultState
 from inference.domain.review import (
     AlreadyDecidedError,
@@ -33,6 +34,7 @@ from inference.jobs.corrections import (
     overlay_stamp,
     segments_of,
 )
+from inference.jobs.index_entry import add_files_to_index, index_result_files
 from inference.jobs.release import retract_result, retract_superseded
 from inference.jobs.review_files import VERIFIED_KIND, Drawn, ReviewFiles, sha256_of
 from inference.jobs.worker import file_draft, stored_file
@@ -40,6 +42,7 @@ from inference.pipeline.spec import ModelSpec
 from inference.storage import (
     audit,
     deliveries,
+    report_events,
     results,
     review_drafts,
     reviews,
@@ -179,6 +182,7 @@ class ReviewDesk:
             file = None if verified is None else stored_file(self._objects, VERIFIED_KIND, verified)
         finally:
             shutil.rmtree(out, ignore_errors=True)
+        indexed = index_result_files([] if file is None else [file], self._objects)
         with self._database.write() as connection:
             now = self._database.now(connection)
             _check_open(connection, result.id)
@@ -187,6 +191,8 @@ class ReviewDesk:
             )
             if file is not None:
                 results.add_files(connection, result.id, [file])
+                add_files_to_index(connection, indexed, result.id)
+            report_events.note(connection, result.id, ReportStep.ACCEPTED, now=now, actor=person)
             self._add_row(
                 connection, review, result, result.id, None, sha256_of(result, "labels"), now
             )
@@ -234,10 +240,13 @@ class ReviewDesk:
         scanner: Scanner,
         comment: str,
     ) -> Review:
+        indexed = index_result_files(filed.files, self._objects)
         with self._database.write() as connection:
             now = self._database.now(connection)
             _check_open(connection, result.id)
             new_id = results.store_correction(connection, result, filed, now=now)
+            add_files_to_index(connection, indexed, new_id)
+            report_events.note(connection, new_id, ReportStep.ACCEPTED, now=now, actor=person)
             review = self._record(
                 connection, result, Decision.CORRECT, person, shown, scanner, comment, now,
                 change=change, new_result_id=new_id,

@@ -22,6 +22,7 @@ from dicom_io.statement import Referenced, Statement, make_state_picture, make_s
 from dicom_io.write import write_dicom
 from inference.domain.result import Destination, Result, ResultFile
 from inference.domain.study import Instance
+from inference.jobs.index_entry import add_files_to_index, index_result_files
 from inference.jobs.structure import read_file_meta
 from inference.storage import audit, deliveries, results, statements, studies
 from inference.storage.database import Database
@@ -148,6 +149,7 @@ class StatementWorker:
         return self.is_research.get(found.model, True) if found.model else False
 
     def _store(self, found: Result, files: Sequence[ResultFile]) -> None:
+        indexed = index_result_files(files, self.objects)
         with self.database.write() as connection:
             now = self.database.now(connection)
             if not results.get_result(connection, found.id).is_current:
@@ -155,6 +157,7 @@ class StatementWorker:
             if not statements.record(connection, found.id, now=now):
                 return
             results.add_files(connection, found.id, files)
+            add_files_to_index(connection, indexed, found.id)
             deliveries.enqueue(connection, found.id, destinations=self.destinations, now=now)
             audit.append(
                 connection,

@@ -40,7 +40,6 @@ from inference.jobs.errors import JobAbandonedError
 from inference.jobs.index_entry import index_result_files
 from inference.jobs.lease import Lease
 from inference.jobs.owner import new_owner
-from inference.jobs.receipts import IntakeSettings
 from inference.jobs.release import offer_result, retract_superseded
 from inference.jobs.routing import routing_of
 from inference.jobs.structure import read_file_meta
@@ -185,9 +184,7 @@ class Worker:
         routing: Routing,
     ) -> None:
         filed = [self._file(one) for one in made if isinstance(one, ResultDraft)]
-        indexed = index_result_files(
-            [file for one in filed for file in one.files], self.objects, IntakeSettings()
-        )
+        indexed = index_result_files([file for one in filed for file in one.files], self.objects)
         reused = [one for one in made if isinstance(one, ReusedResult)]
         with self.database.write() as connection:
             now = self.database.now(connection)

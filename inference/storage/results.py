@@ -137,6 +137,10 @@ def store_correction(
         study_version=machine.study_version,
     )
     reviews.succeed(connection, machine.id, new_id)
+    report_events.note(connection, new_id, ReportStep.PRELIMINARY, now=now)
+    report_events.note(
+        connection, machine.id, ReportStep.SUPERSEDED, now=now, reason="corrected by a reader"
+    )
     return new_id
 
 

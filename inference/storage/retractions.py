@@ -44,13 +44,11 @@ def add(
             created_at=now,
         )
     )
-    receivers = [(EventKind.DICOM, name) for name in destinations_of(connection, result_id)]
-    receivers += [(EventKind.FHIR, ""), (EventKind.HL7, "")]
-    for kind, destination in receivers:
+    for destination in destinations_of(connection, result_id):
         connection.execute(
             insert(retraction_event).values(
                 result_id=result_id,
-                kind=kind.value,
+                kind=EventKind.DICOM.value,
                 destination=destination,
                 state=EventState.WAITING.value,
                 tries=0,

@@ -15,6 +15,7 @@ from dicom_io.statement import Referenced, Statement, make_state_report
 from dicom_io.write import write_dicom
 from inference.domain.job import JobState, RetryPolicy
 from inference.domain.release import EventKind, EventState, ReportState, ReportStatus
+from inference.domain.report import ReportStep
 from inference.domain.result import (
     DeliveryState,
     DicomwebDestination,
@@ -27,7 +28,7 @@ from inference.jobs import recall as recall_module
 from inference.jobs.recall import NothingToRecallError, find_affected, recall, write_csv
 from inference.jobs.release import offer_result, record_report, retract_result
 from inference.jobs.retraction import RetractionWorker
-from inference.storage import deliveries, jobs, late_results, results, retractions
+from inference.storage import deliveries, jobs, late_results, report_events, results, retractions
 from inference.storage.database import Database
 from inference.storage.objects import ObjectStore
 from inference.storage.results import FiledResult
@@ -165,8 +166,9 @@ def test_our_object_is_deleted_from_an_archive(
     with database.read() as connection:
         (file,) = results.get_result(connection, result_id).files
     assert handler.deleted == [file.instance_uid]
-    assert event_of(database, result_id, EventKind.FHIR).state is EventState.WAITING
-    assert event_of(database, result_id, EventKind.HL7).state is EventState.WAITING
+    with database.read() as connection:
+        told = report_events.latest(connection, [result_id])[result_id]
+    assert told.step is ReportStep.RETRACTED, "HL7 and FHIR systems are told by the log of reports"
 
 
 def test_an_object_that_somebody_else_made_under_our_uid_is_left_alone(

@@ -7,7 +7,7 @@ from alembic import op
 
 from inference.storage.tables import ROW_ID, UID, UtcDateTime
 
-revision = "0003_release"
+revision = "0003"
 down_revision = "0002"
 branch_labels = None
 depends_on = None

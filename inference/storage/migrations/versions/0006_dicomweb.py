@@ -7,8 +7,8 @@ from alembic import op
 
 from inference.storage.tables import ROW_ID
 
-revision = "0003_dicomweb"
-down_revision = "0003_people"
+revision = "0006"
+down_revision = "0005"
 branch_labels = None
 depends_on = None
 

@@ -7,8 +7,8 @@ from alembic import op
 
 from inference.storage.tables import ROW_ID, UtcDateTime
 
-revision = "0003_worklist"
-down_revision = "0003_dicomweb"
+revision = "0007"
+down_revision = "0006"
 branch_labels = None
 depends_on = None
 

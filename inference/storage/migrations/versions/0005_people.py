@@ -7,8 +7,8 @@ from alembic import op
 
 from inference.storage.tables import ROW_ID, UtcDateTime
 
-revision = "0003_people"
-down_revision = "0003_review"
+revision = "0005"
+down_revision = "0004"
 branch_labels = None
 depends_on = None
 

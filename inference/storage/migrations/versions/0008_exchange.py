@@ -7,8 +7,8 @@ from alembic import op
 
 from inference.storage.tables import ROW_ID, UtcDateTime
 
-revision = "0003_exchange"
-down_revision = "0003_worklist"
+revision = "0008"
+down_revision = "0007"
 branch_labels = None
 depends_on = None
 

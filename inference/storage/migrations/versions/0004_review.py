@@ -7,8 +7,8 @@ from alembic import op
 
 from inference.storage.tables import ROW_ID, UtcDateTime
 
-revision = "0003_review"
-down_revision = "0003_release"
+revision = "0004"
+down_revision = "0003"
 branch_labels = None
 depends_on = None
 
