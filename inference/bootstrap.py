@@ -34,6 +34,7 @@ from inference.gateways.senders import make_sender
 from inference.gateways.watch import FolderWatcher
 from inference.gauges import gauges
 from inference.jobs.archive import ArchiveLimits
+from inference.jobs.change_reports import ChangeReportWorker
 from inference.jobs.commitment import CommitmentDesk
 from inference.jobs.completion import CompletionRule
 from inference.jobs.delivery import DeliveryWorker
@@ -76,6 +77,7 @@ class Parts:
     workers: tuple[Worker, ...]
     deliveries: tuple[DeliveryWorker, ...]
     statements: StatementWorker
+    change_reports: ChangeReportWorker
     retractions: RetractionWorker
     watcher: FolderWatcher | None
     read_ahead: ReadAhead | None
@@ -234,6 +236,9 @@ class Service:
                 destinations=destinations,
                 is_research={name: spec.status == "research" for name, spec in models.items()},
             ),
+            change_reports=ChangeReportWorker(
+                database=database, objects=objects, destinations=destinations, models=models
+            ),
             retractions=RetractionWorker(
                 database=database,
                 objects=objects,
@@ -264,7 +269,7 @@ class Service:
         runners += [(worker.name, worker.run) for worker in parts.workers]
         runners += [(delivery.name, delivery.run) for delivery in parts.deliveries]
         if parts.deliveries:
-            for outbox in (parts.statements, parts.retractions):
+            for outbox in (parts.statements, parts.change_reports, parts.retractions):
                 runners.append((outbox.name, outbox.run))
         if parts.read_ahead is not None:
             runners.append(("read-ahead", parts.read_ahead.run))

@@ -63,7 +63,9 @@ class DeliveryProfile(BaseModel):
     def sent_kinds(self) -> tuple[str, ...]:
         """Kinds of a result's files and of statements, in the order of sending."""
         suffix = "" if self.language == "en" else f"_{self.language}"
-        return (*self.kinds, *(f"state_{one}{suffix}" for one in sorted(set(self.states))[::-1]))
+        statements = (f"state_{one}{suffix}" for one in sorted(set(self.states))[::-1])
+        change = ("change_sr",) if "sr" in self.encodings else ()
+        return (*self.kinds, *change, *statements)
 
     @property
     def needs_probabilities(self) -> bool:

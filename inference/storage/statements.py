@@ -1,4 +1,4 @@
-"""Which results that say why there is none have their statement for the PACS."""
+"""Which results have the object that is made after them: a statement, or a report of change."""
 
 from __future__ import annotations
 
@@ -19,11 +19,20 @@ WITHOUT_OBJECTS = (
 
 def next_without(connection: Connection) -> int | None:
     """Return the oldest current result that needs a statement; None: every one has it."""
+    return _next(connection, WITHOUT_OBJECTS)
+
+
+def next_finding(connection: Connection) -> int | None:
+    """Return the oldest current result whose priors were not looked at; None: there is none."""
+    return _next(connection, (ResultState.FINDING.value,))
+
+
+def _next(connection: Connection, states: tuple[str, ...]) -> int | None:
     query = (
         select(result.c.id)
         .where(
             result.c.is_current,
-            result.c.state.in_(WITHOUT_OBJECTS),
+            result.c.state.in_(states),
             not_(exists().where(state_object.c.result_id == result.c.id)),
         )
         .order_by(result.c.id)

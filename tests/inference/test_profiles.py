@@ -35,13 +35,43 @@ def test_a_profile_file_chooses_kinds_encoding_and_language_in_sending_order(
     )
     settings = load_settings(destination(profile=path))
     made = make_destination(settings.destinations[0], settings)
-    assert made.kinds == ("seg_labelmap", "sr_labelmap", "sc_zh", "rtstruct", "pdf_zh")
-    assert set(encodings_for(settings)) == set(made.kinds)
+    objects = ("seg_labelmap", "sr_labelmap", "sc_zh", "rtstruct", "pdf_zh")
+    assert made.kinds == (*objects, "change_sr", "state_sr_zh")
+    assert set(encodings_for(settings)) == set(objects)
 
 
 def test_without_a_profile_a_destination_takes_seg_and_sr() -> None:
     settings = load_settings(destination())
     assert settings.destinations[0].delivery.kinds == ("seg", "sr")
+
+
+def test_a_profile_says_when_and_how_it_is_taken_back(tmp_path: Path) -> None:
+    path = profile(
+        tmp_path,
+        'states = ["sc", "sr"]\nrelease = "after sign-off"\nresearch = true\n'
+        'commitment = "read_back"\nretract = "archive_api"\n',
+    )
+    settings = load_settings(destination(profile=path, archive_url="http://127.0.0.1:8042"))
+    made = make_destination(settings.destinations[0], settings)
+    assert made.kinds == ("seg", "sr", "change_sr", "state_sr", "state_sc")
+    assert (made.release.value, made.is_research) == ("after sign-off", True)
+    assert (made.commitment.value, made.retract.value) == ("read_back", "archive_api")
+    assert made.archive_url == "http://127.0.0.1:8042"
+
+
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        ({"release": "later"}, "release"),
+        ({"commitment": "n_action"}, "read_back"),
+        ({"retract": "archive_api"}, "needs archive_url"),
+        ({"archive_url": "http://x"}, "archive_api"),
+        ({"states": ["pdf"]}, "states"),
+    ],
+)
+def test_a_rule_that_does_not_fit_stops_the_start(keys: dict[str, Any], words: str) -> None:
+    with pytest.raises(SettingsError, match=words):
+        load_settings(destination(**keys))
 
 
 @pytest.mark.parametrize(

@@ -44,6 +44,7 @@ DOWNLOADS = (
     ("pdf", "PDF", "Report as DICOM Encapsulated PDF"),
     ("ko", "KO", "DICOM Key Object Selection"),
     ("pmap", "PMAP", "DICOM Parametric Map of the probability"),
+    ("change", "CHANGE", "DICOM Structured Report of the change since an earlier study"),
     ("state", "WHY", "DICOM report of why there is no result"),
     ("rejection", "NOTE", "Rejection note (IHE IOCM) that takes this result back"),
     ("labels", "NIfTI", "Label map on the series' own grid"),

@@ -32,7 +32,8 @@ def test_every_kind_of_a_profile_arrives_valid_and_agrees_with_its_source(tmp_pa
     (tmp_path / "orthanc").mkdir()
     profile = tmp_path / "pacs.toml"
     profile.write_text(
-        'encodings = ["seg", "sr", "gsps", "sc", "rtstruct", "pdf", "ko"]\nlanguage = "zh"\n'
+        'encodings = ["seg", "sr", "gsps", "sc", "rtstruct", "pdf", "ko"]\n'
+        'language = "zh"\nresearch = true\n'
     )
     study = two_boxes_study()
     with running_orthanc(tmp_path / "orthanc") as pacs:

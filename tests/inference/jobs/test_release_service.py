@@ -334,7 +334,8 @@ def test_a_second_study_of_the_patient_shows_what_changed(pacs: Orthanc, tmp_pat
             instance.StudyDate = date
             instance.ConvolutionKernel = kernel
             instance.IssuerOfPatientID = "NORTH"
-    with running_service(tmp_path) as service:
+    to_pacs = {"name": "pacs", "kind": "stow", "url": pacs.dicomweb_url, "research": True}
+    with running_service(tmp_path, destinations=[to_pacs]) as service:
         found = {}
         for study in (first, second, other):
             send_zip(service, study.zipped())
@@ -365,3 +366,28 @@ def test_a_second_study_of_the_patient_shows_what_changed(pacs: Orthanc, tmp_pat
         assert [one["reason"] for one in latest] == [
             "reconstruction kernel B30f before, B70f now"
         ] * 2
+        sent = until(
+            lambda: [
+                one for one in all_done(service, second.study_uid) if one["kind"] == "change_sr"
+            ]
+        )
+        assert sent[0]["state"] == "delivered"
+        kinds = {one["kind"] for one in all_done(service, other.study_uid)}
+        assert kinds == {"seg", "sr"}, "what is not comparable gets no report of change"
+    folder = tmp_path / "back"
+    folder.mkdir()
+    reports = files_in_pacs(pacs, second.study_uid, folder)[SR]
+    (report,) = (path for path in reports if "CHANGE" in dcmread(path).SeriesDescription.upper())
+    dataset = dcmread(report)
+    assert "change since 20260101" in dataset.ContentSequence[-1].TextValue
+    named = {
+        item.StudyInstanceUID
+        for keyword in (
+            "CurrentRequestedProcedureEvidenceSequence",
+            "PertinentOtherEvidenceSequence",
+        )
+        for item in dataset.get(keyword) or []
+    }
+    assert named == {first.study_uid, second.study_uid}
+    assert dciodvfy(report) == []
+    assert pixelmed_sr(report) == []

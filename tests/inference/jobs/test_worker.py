@@ -93,10 +93,7 @@ def test_a_study_becomes_a_current_result_with_its_file(
     assert all(path.is_file() for path in study.instance_paths)
     (result,) = current(database)
     assert result.state is ResultState.FINDING
-    assert (
-        objects.path(result.files[0].sha256).read_text()
-        == '{"n_instances": 3, "status": "released"}'
-    )
+    assert objects.path(result.files[0].sha256).read_text() == '{"n_instances": 3}'
     assert result.files[0].media_type == "application/json"
     job = only_job(database)
     assert (job.state, job.progress, job.input_hash) == (JobState.DONE, 1.0, study.input_hash)

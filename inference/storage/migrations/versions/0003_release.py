@@ -106,11 +106,10 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["result_id"], ["result.id"], name="fk_state_object_result_id"),
         sa.PrimaryKeyConstraint("result_id", name="pk_state_object"),
     )
-    # What ended without a result before there were statements gets none now.
+    # What was there before statements and reports of change gets none now.
     op.execute(
         "INSERT INTO state_object (result_id, made_at, problem) SELECT id, created_at,"
-        " 'made before there were statements' FROM result"
-        " WHERE state IN ('refused', 'failed', 'not_applicable')"
+        " 'made before there were any' FROM result"
     )
     op.create_table(
         "lesion_match",
