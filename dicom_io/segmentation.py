@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
-from pydicom.uid import CTImageStorage
+from pydicom.uid import CTImageStorage, SegmentationStorage
 
 from cuda_kernels.bits import labels_present, pack_masks
 from dicom_io.equipment import algorithm_identification, check_names, coded, notice, stamp
@@ -36,6 +36,7 @@ from dicom_io.volume import Volume
 __all__ = [
     "SegmentFrame",
     "SegmentMasks",
+    "load_tables",
     "make_segmentation",
     "read_segmentation",
     "segment_numbers",
@@ -108,6 +109,19 @@ def make_segmentation(
     else:
         _set_labelmap_frames(dataset, labels, grid)
     return dataset
+
+
+def load_tables() -> None:
+    """Let highdicom read its tables of the standard (0.4 s) before the first object needs them."""
+    hd.base.SOPClass(
+        study_instance_uid=hd.UID(),
+        series_instance_uid=hd.UID(),
+        series_number=1,
+        sop_instance_uid=hd.UID(),
+        sop_class_uid=SegmentationStorage,
+        instance_number=1,
+        modality="SEG",
+    )
 
 
 def segment_numbers(

@@ -23,7 +23,8 @@ class LocalPredictor:
     """Predictor over a model repository; models are loaded at first use and stay.
 
     Any thread may call it. Volumes are run one at a time, because one network already uses all
-    cores; ``priority`` therefore only says who was asked for, not who overtakes.
+    cores; ``priority`` therefore only says who was asked for, not who overtakes. ``caller_mib`` is
+    what another process, which this one computes for, holds of the memory budget.
     """
 
     def __init__(
@@ -37,6 +38,7 @@ class LocalPredictor:
         self._repo = model_repo
         self._engine_cache_dir = engine_cache_dir
         self._memory_budget_mib = memory_budget_mib
+        self.caller_mib = 0.0
         self._device = device or torch.device("cpu")
         self._models: dict[str, LoadedModel] = {}
         self._loading = threading.Lock()
@@ -75,6 +77,7 @@ class LocalPredictor:
                 should_stop=lambda: until is not None and time.monotonic() > until,
                 device=self._device,
                 memory_budget_mib=self._memory_budget_mib,
+                caller_mib=self.caller_mib,
             )
         report = {
             **result.report,

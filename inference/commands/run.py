@@ -7,12 +7,18 @@ import shutil
 import sys
 import tempfile
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
+
+from inference.imports import without_collection
+
+if TYPE_CHECKING:
+    from dicom_io.volume import Volume
+    from inference.domain.ports import Predictor
 
 DEFAULT_REPO = Path(__file__).resolve().parents[2] / "model_repo"
 
@@ -62,14 +68,19 @@ def run(
     if not study.exists():
         raise typer.BadParameter(f"{study} is not there", param_hint="STUDY")
     out.absolute().parent.mkdir(parents=True, exist_ok=True)
+    from inference.backends.one_run import one_run_predictor
+
     unfinished = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.absolute().parent))
     try:
-        backend = {
-            "triton_address": triton,
-            "engine_cache_dir": engine_cache,
-            "memory_budget_mib": memory_budget_mib,
-        }
-        result = _analyse(study, unfinished, model, model_repo, backend, kinds)
+        # The predictor's process starts first: it loads while this one imports and reads.
+        with one_run_predictor(
+            model_repo,
+            triton_address=triton,
+            engine_cache_dir=engine_cache,
+            memory_budget_mib=memory_budget_mib,
+            meanwhile=_get_ready_to_write,
+        ) as predictor:
+            result = _analyse(study, unfinished, model, model_repo, predictor, engine_cache, kinds)
         (unfinished / "result.json").write_text(json.dumps(result, indent=2) + "\n")
         unfinished.chmod(0o755)
         if out.exists():
@@ -94,25 +105,32 @@ def _kinds(encodings: str) -> tuple[str, ...]:
     return kinds
 
 
+def _get_ready_to_write(volume: Volume) -> None:
+    from inference.jobs.analysis import get_ready_to_write
+
+    get_ready_to_write(volume)
+
+
 def _analyse(
     study: Path,
     out: Path,
     model: str | None,
     model_repo: Path,
-    backend: dict[str, Any],
+    predictor: Predictor,
+    engine_cache_dir: Path | None,
     kinds: tuple[str, ...],
 ) -> dict[str, Any]:
     """Analyse every image series; return the content of ``result.json``."""
     # Heavy libraries load here, so that a wrong option answers at once.
-    from dicom_io.series import scan
-    from dicom_io.sources import open_source
-    from inference.backends.one_run import one_run_predictor
-    from inference.domain.errors import NoApplicableModelError, RefusedError
-    from inference.jobs.analysis import SeriesOutcome, analyse_series
-    from inference.jobs.study_processor import why_no_model_applies
-    from inference.pipeline.engines.cache import EngineCache, default_cache_dir
-    from inference.pipeline.engines.choice import served_spec
-    from inference.pipeline.spec import list_models
+    with without_collection():
+        from dicom_io.series import scan
+        from dicom_io.sources import open_source
+        from inference.domain.errors import NoApplicableModelError, RefusedError
+        from inference.jobs.analysis import SeriesOutcome, analyse_series
+        from inference.jobs.study_processor import why_no_model_applies
+        from inference.pipeline.engines.cache import EngineCache, default_cache_dir
+        from inference.pipeline.engines.choice import served_spec
+        from inference.pipeline.spec import list_models
 
     known = list_models(model_repo)
     chosen = [name for name in known if model is None or name == model]
@@ -121,14 +139,10 @@ def _analyse(
             f"no model {model or ''} in {model_repo}; there are: {', '.join(known) or 'none'}",
             param_hint="--model",
         )
-    cache = EngineCache(backend["engine_cache_dir"] or default_cache_dir())
+    cache = EngineCache(engine_cache_dir or default_cache_dir())
     specs = tuple(served_spec(model_repo / name, cache=cache).spec for name in chosen)
     outcomes: list[SeriesOutcome] = []
-    with (
-        open_source(study) as files,
-        one_run_predictor(model_repo, **backend) as predictor,
-        _progress() as bar,
-    ):
+    with open_source(study) as files, _progress() as bar:
         task = bar.add_task("reading headers", total=None)
         found = scan(files)
         all_series = [series for series in found.series if series.is_image]

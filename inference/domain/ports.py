@@ -69,6 +69,15 @@ class ProbabilityPredictor(Protocol):
         ...
 
 
+@runtime_checkable
+class PreparingPredictor(Protocol):
+    """A predictor that can get a model ready while its caller is still reading."""
+
+    def prepare(self, model: str) -> None:
+        """Begin to load a model and return at once; what is wrong with it `predict` will say."""
+        ...
+
+
 class Clock(Protocol):
     """Tells the time; tests hand in one that they move."""
 

@@ -11,6 +11,7 @@ import json
 import resource
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -21,6 +22,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cuda_kernels.bits import labels_present, pack_masks
+from cuda_kernels.label_statistics import label_statistics
 from dicom_io.diameters import Diameters
 from dicom_io.errors import DicomIoError
 from dicom_io.labelled import LabelledVolume
@@ -28,6 +31,7 @@ from dicom_io.nifti import write_nifti
 from dicom_io.read import read_volume
 from dicom_io.result_errors import ResultInputError
 from dicom_io.results import Measurement, ResultIdentity, Segment
+from dicom_io.segmentation import load_tables
 from dicom_io.series import Series
 from dicom_io.suv import in_suvbw
 from dicom_io.volume import Volume
@@ -35,7 +39,7 @@ from inference.domain.change import Acquisition
 from inference.domain.encoding import Encoding, planned
 from inference.domain.errors import RefusedError
 from inference.domain.job import Priority
-from inference.domain.ports import Prediction, Predictor, ProbabilityPredictor
+from inference.domain.ports import Prediction, Predictor, PreparingPredictor, ProbabilityPredictor
 from inference.domain.stages import stages_of
 from inference.jobs.encode import ResultWriter
 from inference.jobs.time_points import acquisition_of, longest_axes, structure_name
@@ -194,6 +198,8 @@ def analyse_series(
     if not wanted:
         return SeriesOutcome(series=series, not_applicable=not_applicable)
 
+    if isinstance(predictor, PreparingPredictor):
+        predictor.prepare(wanted[0].name)
     clock = StageClock(progress)
     try:
         with clock.stage("read"):
@@ -333,12 +339,12 @@ def write_analysis(
         stage=clock.stage,
         probabilities=_needed(plan, probabilities) if measurements else {},
     )
-    files = writer.write(plan)
-    with clock.stage("write labels and sheet"):
-        files["labels"] = out / "labels.nii.gz"
-        write_nifti(files["labels"], labels, volume.affine_lps)
-        files["sheet"] = out / "sheet.png"
-        write_contact_sheet(files["sheet"], volume, labels, measurements, spec)
+    # Compressing needs no GIL: both are written while the objects are, and the stage is the rest.
+    with ThreadPoolExecutor(1, "labels and sheet") as aside:
+        unchecked = aside.submit(_write_labels_and_sheet, found, out, spec)
+        files = writer.write(plan)
+        with clock.stage("write labels and sheet"):
+            files |= unchecked.result()
 
     return Analysis(
         key=key,
@@ -357,6 +363,23 @@ def write_analysis(
         axes=axes,
         tracking_uids={found.label: identity.tracking_uid(found.label) for found in measurements},
     )
+
+
+def get_ready_to_write(volume: Volume) -> None:
+    """Load what the first result of such a volume needs: a second on one core, once a process."""
+    load_tables()
+    corner = np.ascontiguousarray(volume.array[:1, :8, :8])
+    labels = np.zeros(corner.shape, np.uint8)
+    label_statistics(labels, corner, 1)
+    labels_present(labels, 2)
+    pack_masks(labels, [1], [(0, 0)])
+
+
+def _write_labels_and_sheet(found: LabelledVolume, out: Path, spec: ModelSpec) -> dict[str, Path]:
+    files = {"labels": out / "labels.nii.gz", "sheet": out / "sheet.png"}
+    write_nifti(files["labels"], found.labels, found.volume.affine_lps)
+    write_contact_sheet(files["sheet"], found.volume, found.labels, found.measurements, spec)
+    return files
 
 
 def _needed(

@@ -111,4 +111,4 @@ def run_network(
         raise InferenceError(f"the network failed on {tuple(patches.shape)}: {error}") from error
     if not isinstance(logits, torch.Tensor) or logits.shape[2:] != patches.shape[2:]:
         raise InferenceError("the network's output is not one tensor of the windows' size")
-    return logits.float().contiguous()
+    return logits.to(dtype=torch.float32, memory_format=torch.contiguous_format)

@@ -88,6 +88,7 @@ def plan_memory(
     *,
     budget_mib: float | None = None,
     resident_mib: float | None = None,
+    caller_mib: float = 0.0,
     with_probability: bool = False,
 ) -> MemoryPlan:
     """Find the plan that costs least time and keeps to a budget.
@@ -97,6 +98,7 @@ def plan_memory(
     grid : from `model_grid`: a header is enough, no voxel is read
     budget_mib : None takes 80 % of the machine's memory (or of the control group's)
     resident_mib : what the process holds already, input included; None asks the system
+    caller_mib : what the process that asks for this one's work holds, and what they share
 
     Raises
     ------
@@ -109,7 +111,7 @@ def plan_memory(
     smallest: MemoryPlan | None = None
     for n_strips in range(1, min(MAX_STRIPS, grid.native_shape[1]) + 1):
         for keep in (True, False) if spec.window.skip_constant else (False,):
-            parts = {"process": process + LIBRARIES_MIB} | _parts_mib(
+            parts = {"process": process + LIBRARIES_MIB + caller_mib} | _parts_mib(
                 grid, windows, spec, n_strips, keep_constant=keep, probability=with_probability
             )
             plan = MemoryPlan(

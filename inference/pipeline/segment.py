@@ -93,6 +93,7 @@ class Segmentation:
         device: torch.device | None = None,
         probability_of: int | None = None,
         memory_budget_mib: float | None = None,
+        caller_mib: float = 0.0,
     ) -> None:
         self._began = time.monotonic()
         self._spec = spec
@@ -106,6 +107,7 @@ class Segmentation:
             model_grid(view, spec.preprocessing),
             spec,
             budget_mib=memory_budget_mib,
+            caller_mib=caller_mib,
             with_probability=probability_of is not None,
         )
         prepared = preprocess(array, affine_lps, spec)
@@ -280,6 +282,7 @@ def segment_volume(
     device: torch.device | None = None,
     probability_of: int | None = None,
     memory_budget_mib: float | None = None,
+    caller_mib: float = 0.0,
 ) -> SegmentedVolume:
     """Run the whole model on one volume.
 
@@ -292,6 +295,7 @@ def segment_volume(
     should_stop : asked before each window
     probability_of : a label value whose probability is wanted too (4 bytes per voxel)
     memory_budget_mib : what the process may use in all; None: 80 % of the machine's memory
+    caller_mib : how much of that another process holds, which waits for this one's answer
 
     Raises
     ------
@@ -312,6 +316,7 @@ def segment_volume(
         device=where,
         probability_of=probability_of,
         memory_budget_mib=memory_budget_mib,
+        caller_mib=caller_mib,
     )
     while not segmentation.is_done:
         if should_stop is not None and should_stop():
