@@ -5,21 +5,25 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import HTMLResponse, StreamingResponse
+from sqlalchemy import Connection
 
-from inference.api.deps import ApiContext, Context
+from inference.api.access import Identity
+from inference.api.deps import ApiContext, Asker, Context
 from inference.api.errors import ApiError
 from inference.api.pages.render import page
 from inference.domain.roles import Permissions, Role
+from inference.services.telemedicine.listing import hidden_audit_subjects
 from inference.storage import audit
-from inference.storage.audit import AuditChainError
+from inference.storage.audit import AuditChainError, AuditEvent
 
 AUDITORS = frozenset({Role.AUDITOR})
+READS = frozenset({Role.READER, Role.REVIEWER})
 router = APIRouter(include_in_schema=False)
 PERMISSIONS: Permissions = {
     ("GET", "/admin/audit"): AUDITORS,
@@ -36,6 +40,7 @@ Day = Annotated[str, Query(max_length=10)]
 def trail(
     request: Request,
     context: Context,
+    asker: Asker,
     actor: Filter = "",
     action: Filter = "",
     subject: Filter = "",
@@ -47,12 +52,13 @@ def trail(
     filters = _filters(actor, action, subject, since, until)
     with context.database.read() as connection:
         found = audit.search(connection, **filters, before_seq=before, limit=ROWS + 1)
+        shown = _shown_to(connection, asker, found[:ROWS])
     return page(
         request,
         "admin_audit.html",
         section="admin",
         tab="audit",
-        events=found[:ROWS],
+        events=shown,
         older=found[ROWS - 1].seq if len(found) > ROWS else None,
         actor=actor,
         action=action,
@@ -64,7 +70,7 @@ def trail(
 
 
 @router.get("/admin/audit/chain", response_class=HTMLResponse)
-def chain(request: Request, context: Context) -> HTMLResponse:
+def chain(request: Request, context: Context, asker: Asker) -> HTMLResponse:
     """Walk the whole chain, and say how long it is or where it is broken."""
     proof: dict[str, Any]
     with context.database.read() as connection:
@@ -73,7 +79,7 @@ def chain(request: Request, context: Context) -> HTMLResponse:
             proof = {"is_whole": True, "n": audit.verify(connection), "seq": seq, "head": head}
         except AuditChainError as error:
             proof = {"is_whole": False, "n": 0, "seq": error.seq, "head": error.problem}
-        found = audit.search(connection, limit=ROWS)
+        found = _shown_to(connection, asker, audit.search(connection, limit=ROWS))
     return page(
         request,
         "admin_audit.html",
@@ -93,6 +99,7 @@ def chain(request: Request, context: Context) -> HTMLResponse:
 @router.get("/admin/audit.csv")
 def export(
     context: Context,
+    asker: Asker,
     actor: Filter = "",
     action: Filter = "",
     subject: Filter = "",
@@ -102,19 +109,20 @@ def export(
     """Return every event that fits, newest first, with the hashes that prove it."""
     filters = _filters(actor, action, subject, since, until)
     return StreamingResponse(
-        _lines(context, filters),
+        _lines(context, asker, filters),
         media_type="text/csv; charset=utf-8",
         headers={"Content-Disposition": 'attachment; filename="audit.csv"'},
     )
 
 
-def _lines(context: ApiContext, filters: dict[str, Any]) -> Iterator[str]:
+def _lines(context: ApiContext, asker: Identity, filters: dict[str, Any]) -> Iterator[str]:
     yield "seq,at,actor,action,subject,detail,hash\r\n"
     before: int | None = None
     while True:
         with context.database.read() as connection:
             found = audit.search(connection, **filters, before_seq=before, limit=EXPORT_ROWS)
-        for event in found:
+            shown = _shown_to(connection, asker, found)
+        for event in shown:
             buffer = io.StringIO()
             csv.writer(buffer).writerow(
                 [
@@ -129,6 +137,22 @@ def _lines(context: ApiContext, filters: dict[str, Any]) -> Iterator[str]:
         if len(found) < EXPORT_ROWS:
             return
         before = found[-1].seq
+
+
+def _shown_to(
+    connection: Connection, asker: Identity, events: Sequence[AuditEvent]
+) -> list[AuditEvent]:
+    """Leave out what would tell somebody who reads about a colleague's blinded reading."""
+    if not asker.roles & READS:
+        return list(events)
+    hidden = hidden_audit_subjects(connection)
+    numbers = {subject.partition(":")[2] for subject in hidden}
+    return [
+        event
+        for event in events
+        if event.subject not in hidden
+        and not (event.subject in numbers and "/reading-tasks/" in str(event.detail.get("route")))
+    ]
 
 
 def _plain(text: str) -> str:
