@@ -74,7 +74,9 @@ def options(
 def main() -> None:
     """Run the command line; the one place where an error becomes an exit code."""
     try:
-        app(standalone_mode=False)
+        ended_with = app(standalone_mode=False)  # the code of typer's Exit, 130 after Ctrl-C
+        if isinstance(ended_with, int):
+            sys.exit(ended_with)
     except typer.Abort:
         _end(130, "error[interrupted]: stopped by Ctrl-C; nothing was written")
     except typer.Exit as ended:

@@ -86,6 +86,9 @@ def run(
         if out.exists():
             out.rmdir()
         unfinished.replace(out)
+    except KeyboardInterrupt as error:
+        sys.stderr.write("error[interrupted]: stopped by Ctrl-C; nothing was written\n")
+        raise typer.Exit(130) from error
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
     _say_results(result, out)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
+import psutil
 import pydicom
 import pytest
 from PIL import Image
@@ -137,6 +139,24 @@ def test_the_same_input_gives_the_same_uids_again(shared_data: Path, tmp_path: P
         dataset = pydicom.dcmread(next((tmp_path / name).rglob("seg.dcm")))
         uids.append((dataset.SOPInstanceUID, dataset.SeriesInstanceUID, dataset.PixelData))
     assert uids[0] == uids[1]
+
+
+def test_ctrl_c_ends_both_processes_and_leaves_nothing(tmp_path: Path) -> None:
+    array = np.zeros((24, 96, 128), np.int16)
+    write_series(tmp_path / "in", array, affine_from((4.0, 3.0, 3.1)), "CT")
+    command = [sys.executable, "-m", "inference", "run", tmp_path / "in", "-o", tmp_path / "out"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as running:
+        computing: list[psutil.Process] = []
+        while not computing and running.poll() is None:
+            computing = psutil.Process(running.pid).children()
+        running.send_signal(signal.SIGINT)
+        _, said = running.communicate(timeout=60)
+    assert running.returncode == 130
+    assert said.strip() == "error[interrupted]: stopped by Ctrl-C; nothing was written"
+    assert len(computing) == 1
+    psutil.wait_procs(computing, timeout=60)
+    assert not computing[0].is_running() or computing[0].status() == psutil.STATUS_ZOMBIE
+    assert [path.name for path in tmp_path.iterdir()] == ["in"]
 
 
 def test_a_missing_slice_is_refused_by_name(tmp_path: Path) -> None:
