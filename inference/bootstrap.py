@@ -52,7 +52,7 @@ from inference.gateways.dicomweb_rendered import DicomwebRendered
 from inference.gateways.dicomweb_retrieve import DicomwebRetrieve
 from inference.gateways.dicomweb_search import DicomwebSearch
 from inference.gateways.dicomweb_store import DicomwebStore
-from inference.gateways.dimse import DimseServer
+from inference.gateways.dimse import DimseServer, offered_contexts
 from inference.gateways.dimse_association import DimseSettings
 from inference.gateways.fhir import routes as fhir_routes
 from inference.gateways.fhir.routes import FhirApi
@@ -263,10 +263,7 @@ class Service:
                 intake,
                 dimse_settings(settings),
                 committed=CommitmentDesk(database=database).answer,
-                ups=UpsDimse(
-                    ups=Ups(database=database),
-                    receivers=frozenset(one.ae_title for one in settings.ups_receivers),
-                ),
+                ups=make_ups(settings, database),
             ),
             http=HttpServer(
                 self._app(context, intake, backfill),
@@ -470,7 +467,9 @@ class Service:
                 destinations=destinations_of(settings),
                 encodings=encodings_for(settings),
             ),
-            statement=lambda routes: statement(routes, self._started().dimse.contexts),
+            statement=lambda routes: statement(
+                routes, offered_contexts(make_ups(settings, database))
+            ),
         )
 
     def _app(self, context: ApiContext, intake: Intake, backfill: IndexBackfill) -> FastAPI:
@@ -576,6 +575,14 @@ def encodings_for(settings: Settings) -> tuple[str, ...]:
         for kind in one.delivery.kinds
     }
     return tuple(sorted(asked))
+
+
+def make_ups(settings: Settings, database: Database) -> UpsDimse:
+    """Return the worklist as the DICOM receiver offers it."""
+    return UpsDimse(
+        ups=Ups(database=database),
+        receivers=frozenset(one.ae_title for one in settings.ups_receivers),
+    )
 
 
 def destinations_of(settings: Settings) -> tuple[Destination, ...]:

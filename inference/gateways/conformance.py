@@ -34,7 +34,20 @@ NOT_DESCRIBED = "NOT DESCRIBED"
 Routes = Iterable[tuple[str, str]]
 """(method, path template) of each route of the application."""
 
-SERVICES: Mapping[str, str] = MappingProxyType({"1.2.840.10008.1.1": "Verification (C-ECHO)"})
+SERVICES: Mapping[str, str] = MappingProxyType(
+    {
+        "1.2.840.10008.1.1": "Verification (C-ECHO)",
+        "1.2.840.10008.1.20.1": "Storage Commitment, reports taken as user (N-EVENT-REPORT)",
+        "1.2.840.10008.5.1.4.34.6.1": "Unified Procedure Step, create, get, cancel request"
+        " (N-CREATE, N-GET, N-ACTION)",
+        "1.2.840.10008.5.1.4.34.6.2": "Unified Procedure Step, subscribe, get, cancel request"
+        " (N-ACTION, N-GET)",
+        "1.2.840.10008.5.1.4.34.6.3": "Unified Procedure Step, find, get, set, change state"
+        " (C-FIND, N-GET, N-SET, N-ACTION)",
+        "1.2.840.10008.5.1.4.34.6.4": "Unified Procedure Step, events sent (N-EVENT-REPORT)",
+        "1.2.840.10008.5.1.4.34.6.5": "Unified Procedure Step, find and get (C-FIND, N-GET)",
+    }
+)
 """SOP classes of the receiver that are no storage, and their service."""
 
 SENT: Mapping[Base, tuple[str, ...]] = MappingProxyType(
@@ -54,13 +67,68 @@ SENT: Mapping[Base, tuple[str, ...]] = MappingProxyType(
 _NEW_NAMES = {"1.2.840.10008.5.1.4.1.1.66.7": "Label Map Segmentation Storage"}
 """Classes that are younger than the dictionary."""
 
+_STUDY = "/dicom-web/studies/{study_uid}"
+_SERIES = f"{_STUDY}/series/{{series_uid}}"
+_INSTANCE = f"{_SERIES}/instances/{{instance_uid}}"
+_UPS = "/dicom-web/workitems"
+_SEARCHES = {
+    "/dicom-web/studies": "studies",
+    "/dicom-web/series": "series",
+    "/dicom-web/instances": "instances",
+    f"{_STUDY}/series": "a study's series",
+    f"{_STUDY}/instances": "a study's instances",
+    f"{_SERIES}/instances": "a series' instances",
+}
+_LEVELS = {_STUDY: "a study", _SERIES: "a series", _INSTANCE: "an instance"}
+_FRAME = f"{_INSTANCE}/frames/{{frame_number}}"
+
 DICOMWEB: Mapping[tuple[str, str], str] = MappingProxyType(
     {
         ("POST", "/dicom-web/studies"): "Store Instances (STOW-RS), PS3.18 section 10.5",
-        (
-            "POST",
-            "/dicom-web/studies/{study_uid}",
-        ): "Store Instances (STOW-RS) of one study, PS3.18 section 10.5",
+        ("POST", _STUDY): "Store Instances (STOW-RS) of one study, PS3.18 section 10.5",
+        **{
+            ("GET", path): f"Search (QIDO-RS) for {what}, PS3.18 section 10.6"
+            for path, what in _SEARCHES.items()
+        },
+        **{
+            ("GET", path + resource): f"Retrieve (WADO-RS) {named}{what}, PS3.18 section 10.4"
+            for path, what in _LEVELS.items()
+            for resource, named in (
+                ("", ""),
+                ("/metadata", "metadata of "),
+                ("/rendered", "a picture of "),
+                ("/thumbnail", "a small picture of "),
+            )
+        },
+        ("GET", f"{_INSTANCE}/frames/{{frame_list}}"): "Retrieve (WADO-RS) frames,"
+        " PS3.18 section 10.4",
+        ("GET", f"{_FRAME}/rendered"): "Retrieve (WADO-RS) a picture of a frame,"
+        " PS3.18 section 10.4",
+        ("GET", f"{_FRAME}/thumbnail"): "Retrieve (WADO-RS) a small picture of a frame,"
+        " PS3.18 section 10.4",
+        ("GET", f"{_INSTANCE}/bulkdata/{{attribute_path}}"): "Retrieve (WADO-RS) bulk data,"
+        " PS3.18 section 10.4",
+        ("POST", _UPS): "Create Workitem (UPS-RS), PS3.18 section 11.4",
+        ("GET", _UPS): "Search for Workitems (UPS-RS), PS3.18 section 11.9",
+        ("GET", f"{_UPS}/{{uid}}"): "Retrieve Workitem (UPS-RS), PS3.18 section 11.5",
+        ("POST", f"{_UPS}/{{uid}}"): "Update Workitem (UPS-RS), PS3.18 section 11.6",
+        **{
+            (
+                method,
+                f"{_UPS}/{{uid}}/{action}{suffix}",
+            ): f"{what} (UPS-RS), PS3.18 section {number}"
+            for method, action, what, number in (
+                ("PUT", "state", "Change Workitem State", "11.7"),
+                ("POST", "cancelrequest", "Request Cancellation", "11.8"),
+            )
+            for suffix in ("", "/{ae_title}")
+        },
+        ("POST", f"{_UPS}/{{uid}}/subscribers/{{ae_title}}"): "Subscribe (UPS-RS),"
+        " PS3.18 section 11.10",
+        ("DELETE", f"{_UPS}/{{uid}}/subscribers/{{ae_title}}"): "Unsubscribe (UPS-RS),"
+        " PS3.18 section 11.11",
+        ("POST", f"{_UPS}/{{uid}}/subscribers/{{ae_title}}/suspend"): "Suspend Global Subscription"
+        " (UPS-RS), PS3.18 section 11.12",
     }
 )
 """Route to the transaction of PS3.18 that it is."""

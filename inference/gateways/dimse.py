@@ -109,12 +109,6 @@ class DimseServer:
         assert self._server is not None, "the server was started"
         return int(self._server.server_address[1])
 
-    @property
-    def contexts(self) -> list[Any]:
-        """The presentation contexts that it offers, as they are negotiated."""
-        assert self._server is not None, "the server was started"
-        return list(self._server.contexts)
-
     def start(self) -> None:
         """Listen; returns once the port is open.
 
@@ -136,7 +130,7 @@ class DimseServer:
         entity.network_timeout = settings.network_timeout_s
         server: Any = entity.make_server(
             (settings.host, settings.port),
-            contexts=_contexts(self._ups),
+            contexts=offered_contexts(self._ups),
             evt_handlers=[
                 (evt.EVT_C_STORE, self._on_store),
                 (evt.EVT_C_ECHO, _on_echo),
@@ -248,7 +242,8 @@ class _SharedContexts(list[Any]):
         return self
 
 
-def _contexts(ups: UpsDimse | None) -> _SharedContexts:
+def offered_contexts(ups: UpsDimse | None) -> _SharedContexts:
+    """Return the presentation contexts that the receiver offers, as they are negotiated."""
     # The first one that both sides know is used: explicit VR keeps what private attributes mean.
     syntaxes = sorted(
         (syntax for syntax in ALL_TRANSFER_SYNTAXES if syntax not in NOT_OFFERED),

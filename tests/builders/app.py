@@ -21,6 +21,7 @@ from inference.api.deps import ApiContext
 from inference.api.passwords import Passwords
 from inference.bootstrap import Service, intake_settings
 from inference.domain.roles import CONFINED_ROLES, Role
+from inference.jobs.index_backfill import IndexBackfill
 from inference.jobs.intake import Intake
 from inference.storage import audit, people
 from inference.storage.database import Database
@@ -139,7 +140,8 @@ def built_app(folder: Path, **options: Any) -> Iterator[App]:
         opened, objects, intake, FakeEngine((200.0, 500.0)), Metrics(), service._models()
     )
     context.access.signing_in.passwords = Passwords(CHEAP)
-    built = App(app=service._app(context, intake), database=opened, context=context)
+    backfill = IndexBackfill(opened, objects, intake.settings)
+    built = App(app=service._app(context, intake, backfill), database=opened, context=context)
     try:
         yield built
     finally:

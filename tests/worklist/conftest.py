@@ -13,13 +13,20 @@ from sqlalchemy import create_engine, text
 
 from inference.api.keys import ApiKeys
 from inference.bootstrap import Service
+from inference.domain.roles import Role
 from inference.storage.database import Database
 from tests.builders.clock import SetClock
 from tests.builders.postgresql import find_binaries, running_postgresql
 from tests.builders.service import finished_study, running_service
 from tests.builders.two_boxes import two_boxes_study
 
-PEOPLE = ("anna", "ben", "carl", "dora")
+PEOPLE = {
+    "anna": {Role.READER, Role.REVIEWER, Role.INTEGRATION, Role.ADMIN},
+    "ben": {Role.READER},
+    "carl": {Role.READER, Role.REVIEWER},
+    "dora": {Role.READER, Role.REVIEWER, Role.CLINICIAN},
+}
+"""Anna looks after the queues too, and sends what is to be read."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +61,7 @@ class Hospital:
 def hospital(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hospital]:
     folder = tmp_path_factory.mktemp("hospital")
     keys = ApiKeys(folder / "keys.json")
-    made = {name: keys.create(name) for name in PEOPLE}
+    made = {name: keys.create(name, roles) for name, roles in PEOPLE.items()}
     with running_service(folder, auth="keys", api_keys_file=folder / "keys.json") as service:
         clients = {
             name: httpx.Client(base_url=service.http_url, headers={"X-API-Key": key}, timeout=30)

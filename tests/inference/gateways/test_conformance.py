@@ -45,11 +45,11 @@ def test_nothing_is_undescribed(service: Service) -> None:
 
 
 def test_what_nobody_described_is_shown_as_that() -> None:
-    context = build_context("1.2.840.10008.5.1.4.34.6.1")  # Unified Procedure Step Push
-    sections = conformance.statement([("GET", "/dicom-web/studies")], [context])
+    context = build_context("1.2.840.10008.5.1.4.31")  # Modality Worklist, which is not offered
+    sections = conformance.statement([("GET", "/dicom-web/unheard-of")], [context])
     text = markdown("t", sections)
-    assert "| GET /dicom-web/studies | NOT DESCRIBED |" in text
-    assert "| 1.2.840.10008.5.1.4.34.6.1 | NOT DESCRIBED |" in text
+    assert "| GET /dicom-web/unheard-of | NOT DESCRIBED |" in text
+    assert "| 1.2.840.10008.5.1.4.31 | NOT DESCRIBED |" in text
 
 
 def test_the_receiver_takes_every_class_it_lists(service: Service) -> None:
