@@ -7,6 +7,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 STUDY ?=
 ONCE ?=
+TEST_PROCESSES ?= 2
 RECORDS ?= ../shared/data/signals/mitdb
 
 .PHONY: help
@@ -31,7 +32,7 @@ demo: setup  ## Triton, receiver, API and page up; a study in; table and page ou
 
 .PHONY: test
 test: setup test-packages  ## every test that needs no GPU: real Triton, Orthanc and Chromium
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile
 
 .PHONY: test-gpu
 test-gpu: setup  ## the tests that need a CUDA device

@@ -10,7 +10,7 @@ import pytest
 from fastapi import APIRouter, WebSocket
 
 from inference.api import app as app_module
-from inference.api.gate import OPEN_ROUTES, WEBSOCKET, WEBSOCKET, RouteGate, RouteKey
+from inference.api.gate import OPEN_ROUTES, WEBSOCKET, RouteGate, RouteKey
 from inference.domain.roles import CONFINED_ROLES, Role
 from tests.builders.app import ORIGIN, App, Browser, built_app
 
