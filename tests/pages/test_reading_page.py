@@ -43,8 +43,9 @@ def page(browser: Browser, ward: tuple[Service, str, list[str]]) -> Iterator[Pag
     complaints: list[str] = []
     opened.on("pageerror", lambda error: complaints.append(str(error)))
     opened.goto(f"{service.http_url}/reading")
+    opened.click("details summary")
     opened.fill("#key", key)
-    opened.click("button.primary")
+    opened.press("#key", "Enter")
     opened.wait_for_selector("table.reading")
     yield opened
     context.close()

@@ -75,6 +75,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
 
 def sign_in(page: Page, desk: Desk, path: str) -> None:
     page.goto(f"{desk.service.http_url}/sign-in?next={path}")
+    page.click("details summary")
     page.fill("input[name=key]", desk.key)
     page.press("input[name=key]", "Enter")
     page.wait_for_selector('#stage[data-labels="all"]')

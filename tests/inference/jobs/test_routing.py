@@ -52,7 +52,8 @@ def test_a_series_that_no_rule_takes_is_analysed_by_nobody_and_says_so(tmp_path:
         found = finished_study(service, study.study_uid)
         assert found["outcome"] == "not_applicable"
         assert "no rule of the routing table sends the series to a model" in found["reason"]
-        assert destinations_of(service.http_url) == set()
+        sent = httpx.get(f"{service.http_url}/v1/deliveries").json()["items"]
+        assert {one["kind"] for one in sent} <= {"state_sr"}, "only the word that nobody looked"
 
 
 def test_the_facts_are_the_senders_the_codes_and_the_descriptions(tmp_path: Path) -> None:

@@ -116,7 +116,7 @@ def test_every_scenario_ends_with_one_current_result_over_all_slices(
                 connection, study_uid=study_uid(study), current_only=False
             )
         assert current.state is ResultState.FINDING, study
-        assert current.summary == {"n_instances": N_SLICES}, study
+        assert current.summary["n_instances"] == N_SLICES, study
         assert all(
             row.state is ResultState.SUPERSEDED for row in everything if row.id != current.id
         )
