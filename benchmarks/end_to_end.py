@@ -6,8 +6,8 @@ Time is measured in turns, with nothing else running; memory in runs of its own,
 maps of a process twenty times a second slows it. `clinfer run` writes more (SR, NIfTI, contact
 sheet, geometry gate) and is timed with all of it.
 
-`clinfer tuned` is the same model with the engine that `clinfer models tune` chose on this machine,
-whose labels agree with torch fp32's as its gate demands; engines and figures stand in the entry.
+`clinfer shipped` is the model as its `model.toml` says; `clinfer tuned` has the engine that
+`clinfer models tune` chose on this machine: its labels agree with torch fp32's as the gate demands.
 
 Models: the shipped lung model, and the network of MONAI's spleen bundle at 2, 14 and 104 classes
 (`bundle_model.py`). At 104 classes each way may take three quarters of the machine's memory, and
@@ -111,12 +111,25 @@ def compare(scratch: Path, model: str, repeats: int) -> list[dict[str, object]]:
                 "clinfer bf16": _clinfer(study, _repo_with_engine(work, source, "bf16", bf16)),
             },
         )
+    spec = tomllib.loads((source / "model.toml").read_text())
+    shipped = Engine.model_validate(spec["engine"])
     tuned, choice = _tuned_repo(work, source, study)
     runs = {
         "monai fp32": _plain(study, source),
         "clinfer fp32": _clinfer(study, fp32),
+        "clinfer shipped": _clinfer(
+            study, _repo_with_engine(work, source, "shipped", spec["engine"])
+        ),
         "clinfer tuned": _clinfer(study, tuned),
     }
+    engines = {
+        "monai fp32": "plain",
+        "clinfer fp32": "torch-fp32",
+        "clinfer shipped": shipped.label,
+        "clinfer tuned": choice,
+    }
+    if shipped == Engine(precision="fp32"):  # the same run twice
+        del runs["clinfer shipped"]
     # The first round fills the kernel and file caches; its answers are the ones compared, and in it
     # memory is measured.
     memory_mib = {
@@ -138,7 +151,7 @@ def compare(scratch: Path, model: str, repeats: int) -> list[dict[str, object]]:
     return [
         {
             "case": name,
-            "engine": {"clinfer tuned": choice, "clinfer fp32": "torch-fp32"}.get(name, "plain"),
+            "engine": engines[name],
             "wall_s_median": round(statistics.median(found), 2),
             "wall_s_p95": round(float(np.percentile(found, 95)), 2),
             "peak_memory_mib": round(memory_mib[name]),
