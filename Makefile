@@ -32,7 +32,7 @@ demo: setup  ## Triton, receiver, API and page up; a study in; table and page ou
 
 .PHONY: test
 test: setup test-packages  ## every test that needs no GPU: real Triton, Orthanc and Chromium
-	@$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile
+	@$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadgroup
 
 .PHONY: test-gpu
 test-gpu: setup  ## the tests that need a CUDA device

@@ -45,6 +45,10 @@ ONE_THREAD = {
 logger = get_logger(__name__)
 
 
+START_TIMED_OUT = "timed out during startup"
+"""What Ray says (as a plain Exception) when its node did not come up; the time is not a setting."""
+
+
 class RayStartError(ClinferError):
     """Ray could not be started, or the cluster cannot be used; the message says why."""
 
@@ -205,17 +209,28 @@ class RayPool:
             return self._tasks[task, n_answers]
 
     def _start_own(self, ray: Any) -> None:
-        # Under /tmp whatever data_dir is: paths of sockets may have 107 characters.
-        self._folder = Path(tempfile.mkdtemp(prefix="clinfer-ray-"))
-        ray.init(
-            num_cpus=self._options.workers,
-            object_store_memory=self._options.object_store_mib * 2**20,
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.WARNING,
-            _temp_dir=str(self._folder),
-            runtime_env={"env_vars": ONE_THREAD},
-        )
+        """Start Ray on this machine; once more where it was too busy for Ray's own 30 seconds."""
+        for is_last in (False, True):
+            # Under /tmp whatever data_dir is: paths of sockets may have 107 characters.
+            self._folder = Path(tempfile.mkdtemp(prefix="clinfer-ray-"))
+            try:
+                ray.init(
+                    num_cpus=self._options.workers,
+                    object_store_memory=self._options.object_store_mib * 2**20,
+                    include_dashboard=False,
+                    log_to_driver=False,
+                    logging_level=logging.WARNING,
+                    _temp_dir=str(self._folder),
+                    runtime_env={"env_vars": ONE_THREAD},
+                )
+            except Exception as error:
+                if is_last or START_TIMED_OUT not in str(error):
+                    raise
+                logger.warning("ray did not start in time; trying once more", problem=str(error))
+                ray.shutdown()
+                shutil.rmtree(self._folder, ignore_errors=True)
+            else:
+                return
 
 
 def _environment(token: str, address: str) -> dict[str, str]:

@@ -69,3 +69,45 @@ def test_a_cluster_without_its_token_is_not_joined() -> None:
 
 def test_a_token_is_not_told_by_its_options() -> None:
     assert "s3cret" not in repr(RayOptions(workers=1, address="h:1", token="s3cret"))
+
+
+class SlowStarter:
+    """Stands for the module `ray`; its first starts fail as they do on a busy machine."""
+
+    def __init__(self, *problems: str) -> None:
+        self.problems = list(problems)
+        self.folders: list[Path] = []
+
+    def init(self, **options: Any) -> None:
+        self.folders.append(Path(options["_temp_dir"]))
+        if self.problems:
+            raise Exception(self.problems.pop(0))
+
+    def shutdown(self) -> None:
+        """Nothing runs."""
+
+
+LATE = "The current node timed out during startup."
+
+
+def test_a_start_that_took_too_long_is_tried_once_more() -> None:
+    pool, ray = RayPool(RayOptions(workers=1)), SlowStarter(LATE)
+    pool._start_own(ray)
+    first, second = ray.folders
+    assert not first.exists()
+    assert second.is_dir()
+    pool.stop()
+    assert not second.exists()
+
+
+@pytest.mark.parametrize(
+    ("problems", "n_tries"), [((LATE, LATE), 2), (("no such option",), 1)], ids=["late", "wrong"]
+)
+def test_a_start_that_fails_again_or_otherwise_is_an_error(
+    problems: tuple[str, ...], n_tries: int
+) -> None:
+    pool, ray = RayPool(RayOptions(workers=1)), SlowStarter(*problems)
+    with pytest.raises(Exception, match=problems[-1]):
+        pool._start_own(ray)
+    assert len(ray.folders) == n_tries
+    pool.stop()
