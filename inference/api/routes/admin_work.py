@@ -11,6 +11,7 @@ from inference.api.deps import Asker, BeforeId, Context, RowId
 from inference.api.errors import ApiError
 from inference.api.pages.cards import model_card
 from inference.api.pages.render import page
+from inference.api.routes.jobs import requeue_job
 from inference.domain.job import JobState
 from inference.domain.result import DeliveryState
 from inference.domain.roles import Permissions, Role
@@ -126,18 +127,7 @@ def dead_letters(request: Request, context: Context) -> HTMLResponse:
 @router.post("/admin/jobs/{job_id}/retry")
 def retry_job(context: Context, asker: Asker, job_id: RowId) -> RedirectResponse:
     """Queue a dead job again with fresh tries."""
-    with context.database.write() as connection:
-        now = context.database.now(connection)
-        job = job_store.requeue(connection, job_id, now=now)
-        audit.append(
-            connection,
-            at=now,
-            actor=f"http:{asker.name}",
-            action="job.requeued",
-            subject=job.study_uid,
-            detail={"job_id": job_id},
-        )
-    context.database.notify()
+    requeue_job(context, asker, job_id)
     return RedirectResponse("/admin/dead", 303)
 
 

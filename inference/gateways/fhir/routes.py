@@ -230,7 +230,7 @@ def _answered(request: Request, answer: Callable[[], Response]) -> Response:
         status = 507 if isinstance(error, StorageFullError) else 503
         log.error("FHIR request failed", reason=str(error))
         return _json(operation_outcome(FhirError(status, "the storage is busy; try again")), status)
-    except Exception:
+    except Exception:  # a FHIR client is owed an OperationOutcome, whatever went wrong
         log.exception("FHIR request failed")
         return _json(operation_outcome(FhirError(500, "a fault of the service")), 500)
 
